@@ -1,0 +1,172 @@
+"""Programs: the one thing that the compiler hands to the runtime.
+
+A `Program` is what one participant of a graph (an actor, or the driver) does once per execution, as a flat list of
+operations on numbered registers. Programs are frozen, picklable, versioned and print one line an operation:
+
+    program @b of g3f9 (v1)  registers=2
+      0  r0 = read c1            # b.fwd, stages.py:13
+      1  r1 = call fwd(r0, 3)    drop r0
+      2  write c2 r1             drop r1
+
+This module imports nothing of the compiler and nothing heavy: a worker loads it in microseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+PROGRAM_VERSION = 1
+DRIVER = "driver"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSpec:
+    """A channel of the graph as a participant sees it.
+
+    Attributes:
+        name: The symbol of the channel in the IR, without `@`.
+        index: Position in the graph's arena, the same for every participant.
+        kind: `"shm"`, or the name of another transport.
+        writer: Symbol of the one writer.
+        readers: Symbols of the readers; a reader's rank is its position here.
+        slots: Messages that may be in flight before the writer waits.
+        slot_bytes: Bytes of a slot before it grows.
+    """
+
+    name: str
+    index: int
+    kind: str
+    writer: str
+    readers: tuple[str, ...]
+    slots: int
+    slot_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """An argument that is read from register `index`."""
+
+    index: int
+
+    def __str__(self) -> str:
+        return f"r{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """An argument that was bound as a plain Python value."""
+
+    value: Any
+
+    def __str__(self) -> str:
+        text = repr(self.value)
+        return text if len(text) <= 40 else f"<{type(self.value).__name__}>"
+
+
+Argument = Union[Register, Constant]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Driver only: put the execution's input, or one part of it, into register `into`.
+
+    `key` is None for the whole input, an int for a positional or indexed part, a str for a keyword, item or attribute;
+    `accessor` is `"__getitem__"` or `"__getattr__"` as in `ray.dag.InputAttributeNode`.
+    """
+
+    into: int
+    key: int | str | None = None
+    accessor: str = "__getitem__"
+    location: str = ""
+
+    def __str__(self) -> str:
+        return f"r{self.into} = input" + ("" if self.key is None else f"[{self.key!r}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Take the next message of `channel`; its values go to the registers `into`, in order."""
+
+    channel: str
+    into: tuple[int, ...]
+    location: str = ""
+
+    def __str__(self) -> str:
+        return f"{_registers(self.into)} = read {self.channel}"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call `method` of the actor; one result per register of `into` (several: the method returns a sequence)."""
+
+    method: str
+    args: tuple[Argument, ...]
+    kwargs: tuple[tuple[str, Argument], ...]
+    into: tuple[int, ...]
+    drop: tuple[int, ...] = ()
+    location: str = ""
+
+    def __str__(self) -> str:
+        arguments = [str(a) for a in self.args] + [f"{k}={v}" for k, v in self.kwargs]
+        return f"{_registers(self.into)} = call {self.method}({', '.join(arguments)})" + _dropped(self.drop)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Send the registers `values` as one message on `channel`."""
+
+    channel: str
+    values: tuple[int, ...]
+    drop: tuple[int, ...] = ()
+    location: str = ""
+
+    def __str__(self) -> str:
+        return f"write {self.channel} {_registers(self.values)}" + _dropped(self.drop)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Driver only: the registers `values` are the outputs of the execution, in the order of the user's list."""
+
+    values: tuple[int, ...]
+    location: str = ""
+
+    def __str__(self) -> str:
+        return f"output {_registers(self.values)}"
+
+
+Operation = Union[Input, Read, Call, Write, Output]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What one participant does once per execution.
+
+    The driver's program has two halves: `Input` and `Write` operations (run by `execute`), then `Read` and `Output`
+    (run when results are fetched); it never has a read before its last write.
+    """
+
+    graph: str
+    actor: str
+    registers: int
+    channels: tuple[ChannelSpec, ...]
+    operations: tuple[Operation, ...]
+    version: int = field(default=PROGRAM_VERSION)
+
+    def __str__(self) -> str:
+        head = f"program @{self.actor} of {self.graph} (v{self.version})  registers={self.registers}"
+        width = len(str(max(len(self.operations) - 1, 0)))
+        lines = [
+            f"  {number:>{width}}  {operation}" + (f"    # {operation.location}" if operation.location else "")
+            for number, operation in enumerate(self.operations)
+        ]
+        return "\n".join([head, *lines])
+
+
+def _registers(indices: tuple[int, ...]) -> str:
+    return ", ".join(f"r{i}" for i in indices)
+
+
+def _dropped(indices: tuple[int, ...]) -> str:
+    return f"    drop {_registers(indices)}" if indices else ""
