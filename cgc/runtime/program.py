@@ -1,4 +1,5 @@
-"""Programs: the one thing that the compiler hands to the runtime.
+"""
+Programs: the one thing that the compiler hands to the runtime.
 
 A `Program` is what one participant of a graph (an actor, or the driver) does once per execution, as a flat list of
 operations on numbered registers. Programs are frozen, picklable, versioned and print one line an operation:
@@ -22,7 +23,8 @@ DRIVER = "driver"
 
 @dataclass(frozen=True, slots=True)
 class ChannelSpec:
-    """A channel of the graph as a participant sees it.
+    """
+    A channel of the graph as a participant sees it.
 
     Attributes:
         name: The symbol of the channel in the IR, without `@`.
@@ -69,7 +71,8 @@ Argument = Union[Register, Constant]
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Driver only: put the execution's input, or one part of it, into register `into`.
+    """
+    Driver only: put the execution's input, or one part of it, into register `into`.
 
     `key` is None for the whole input, an int for a positional or indexed part, a str for a keyword, item or attribute;
     `accessor` is `"__getitem__"` or `"__getattr__"` as in `ray.dag.InputAttributeNode`.
@@ -141,7 +144,8 @@ Operation = Union[Input, Read, Call, Write, Output]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What one participant does once per execution.
+    """
+    What one participant does once per execution.
 
     The driver's program has two halves: `Input` and `Write` operations (run by `execute`), then `Read` and `Output`
     (run when results are fetched); it never has a read before its last write.
