@@ -1,0 +1,87 @@
+"""What all tests share: one Ray session, the meaning of the markers, and the check that shared memory is clean.
+
+Tests that need Ray take `ray_session` (started once per test run, eight logical CPUs on any machine). After every test
+that ran a graph, `clean_shared_memory` can state that nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SHM = Path("/dev/shm")
+DEADLINE = 10.0
+"""Seconds that asynchronous clean-up may take: a worker's loop ends, then its mappings go."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked `gpu` where there is no CUDA device; torch is asked only if there is such a test."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked or _cuda_is_available():
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device")
+    for item in marked:
+        item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A local Ray with eight logical CPUs, shared by all tests of the run.
+
+    Actors that a test creates should be dropped by the end of it: logical CPUs are not a limit for actors, which take
+    none while they live, but their processes are real.
+    """
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def clean_shared_memory() -> Iterator[None]:
+    """Assert that the test leaves nothing in `/dev/shm` and no anonymous shared memory of cgc in this process."""
+    before = _shared_memory_of_cgc()
+    yield
+    gc.collect()
+    deadline = time.monotonic() + DEADLINE
+    left = _shared_memory_of_cgc() - before
+    while left and time.monotonic() < deadline:
+        time.sleep(0.02)  # the interval of polling a condition with a deadline
+        left = _shared_memory_of_cgc() - before
+    assert not left, f"shared memory left behind: {sorted(left)}"
+
+
+def _shared_memory_of_cgc() -> set[str]:
+    """Named files of ours in `/dev/shm`, and this process's descriptors and mappings of our anonymous files."""
+    names = {str(path) for path in SHM.glob("*cgc*")}
+    descriptors = {link for link in map(_target, Path("/proc/self/fd").iterdir()) if _is_ours(link)}
+    mappings = {line.split(maxsplit=5)[5] for line in _lines("/proc/self/maps") if _is_ours(line)}
+    return names | descriptors | mappings
+
+
+def _is_ours(text: str) -> bool:
+    return "memfd:cgc" in text
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:  # the descriptor that listed the folder
+        return ""
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").splitlines()
+
+
+def _cuda_is_available() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
