@@ -1,0 +1,303 @@
+"""
+One global order of everything that a graph does: calls, sends, receives.
+
+Every actor's program is the projection of this order onto the actor. `pair-comm` states why that cannot deadlock; this
+file chooses a good one among the valid orders, by list scheduling against the cost model:
+
+* calls of one actor keep the order in which they were bound, since users rely on the state of their actors;
+* a message is sent as soon as it exists, and taken just before the first call that needs it, unless both ends have to
+  meet: then at the earliest moment at which neither is busy;
+* among messages that could go at the same moment, the one on the longest remaining path goes first, then the larger
+  one, then the one bound first.
+
+Only lists and integers decide, never a hash, so that every run gives the same order. O(n log n) in the events.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class EventKind(Enum):
+    """What happens at one place of the order; the value is the letter that dumps print."""
+
+    TASK = "C"
+    SEND = "S"
+    RECV = "R"
+    MEET = "M"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """
+    One place of the global order.
+
+    Attributes:
+        kind: `TASK`, `SEND` and `RECV` of a buffered message, or `MEET`: send and recv at once.
+        index: Position of the task or of the message in the order's input.
+        actor: Who does it; the sender for `MEET`, the first participant for a collective `TASK`.
+    """
+
+    kind: EventKind
+    index: int
+    actor: int
+
+
+@dataclass(slots=True)
+class Task:
+    """
+    Something that an actor does on its own (a call), or several do together (a collective).
+
+    Attributes:
+        actors: Who takes part; one for a call.
+        us: How long it takes, in microseconds.
+    """
+
+    actors: tuple[int, ...]
+    us: float
+
+
+@dataclass(slots=True)
+class Message:
+    """
+    A value on its way from the actor of `source` to others.
+
+    Attributes:
+        source: The task that makes the value.
+        sender: Actor that sends; one of the participants of `source`.
+        receivers: For each receiving actor the first task that needs the value there, by position, in order.
+        meets: True if sender and receiver have to be there at the same time; then there is one receiver.
+        nbytes: Expected size.
+        send_us: How long the sender is busy; both if it `meets`.
+        latency_us: From the end of the send until a receiver can take it.
+        recv_us: How long a receiver is busy.
+    """
+
+    source: int
+    sender: int
+    receivers: tuple[tuple[int, int], ...]
+    meets: bool
+    nbytes: int = 0
+    send_us: float = 0.0
+    latency_us: float = 0.0
+    recv_us: float = 0.0
+
+
+def global_order(actors: int, tasks: list[Task], messages: list[Message]) -> list[Event]:
+    """
+    Order tasks and messages of `actors` actors; see the top of this file.
+
+    `tasks` must be in a topological order that is also the order of binding. Every message appears as one `SEND`
+    and one `RECV` per receiver, or as one `MEET`.
+    """
+    return _Scheduler(actors, tasks, messages).run()
+
+
+def tails(actors: int, tasks: list[Task], messages: list[Message]) -> tuple[list[float], list[float]]:
+    """
+    The longest remaining path in microseconds from the start of each task, and from the start of each message.
+
+    Paths follow messages and the order of tasks on each actor.
+    """
+    task_tail = [0.0] * len(tasks)
+    message_tail = [0.0] * len(messages)
+    by_source: list[list[int]] = [[] for _ in tasks]
+    for number, message in enumerate(messages):
+        by_source[message.source].append(number)
+    next_tail = [0.0] * actors
+    for index in reversed(range(len(tasks))):
+        task = tasks[index]
+        longest = max(next_tail[actor] for actor in task.actors)
+        for number in by_source[index]:
+            message = messages[number]
+            cost = message.send_us + message.latency_us + (0.0 if message.meets else message.recv_us)
+            message_tail[number] = cost + max(task_tail[consumer] for _, consumer in message.receivers)
+            longest = max(longest, message_tail[number])
+        task_tail[index] = task.us + longest
+        for actor in task.actors:
+            next_tail[actor] = task_tail[index]
+    return task_tail, message_tail
+
+
+Candidate = tuple[float, int, float, int, int, int]
+"""(earliest start, 0 for messages and 1 for tasks, minus tail, minus bytes, index, actor): the least goes first."""
+
+
+@dataclass(slots=True)
+class _ActorState:
+    """How far one actor is in the order that is being made."""
+
+    tasks: list[int] = field(default_factory=list)
+    done: int = 0
+    free: float = 0.0
+    sends: list[tuple[float, int, int]] = field(default_factory=list)
+    meets: list[int] = field(default_factory=list)
+    inbox: list[tuple[float, int]] = field(default_factory=list)
+    version: int = 0
+
+
+class _Scheduler:
+    """List scheduling: repeatedly the actor whose next event can start first does it."""
+
+    def __init__(self, actors: int, tasks: list[Task], messages: list[Message]) -> None:
+        self.tasks = tasks
+        self.messages = messages
+        self.task_tail, self.message_tail = tails(actors, tasks, messages)
+        self.actors = [_ActorState() for _ in range(actors)]
+        self.by_source: list[list[int]] = [[] for _ in tasks]
+        self.missing = [0] * len(tasks)
+        self.consumed_at: list[dict[int, list[int]]] = [{} for _ in range(actors)]
+        self.consumer = [dict(message.receivers) for message in messages]
+        self.visible: list[float | None] = [None] * len(messages)
+        self.order: list[Event] = []
+        self.heap: list[tuple[Candidate, int]] = []
+        for index, task in enumerate(tasks):
+            for actor in task.actors:
+                self.actors[actor].tasks.append(index)
+        for number, message in enumerate(messages):
+            self.by_source[message.source].append(number)
+            for actor, consumer in message.receivers:
+                self.missing[consumer] += 1
+                self.consumed_at[actor].setdefault(consumer, []).append(number)
+
+    def run(self) -> list[Event]:
+        for actor in range(len(self.actors)):
+            self._propose(actor)
+        while self.heap:
+            candidate, version = heapq.heappop(self.heap)
+            actor = candidate[-1]
+            if version != self.actors[actor].version:
+                continue
+            if self._best(actor) != candidate:  # somebody whom this event has to meet became busy
+                self._propose(actor)
+                continue
+            self._perform(candidate)
+        assert all(state.done == len(state.tasks) for state in self.actors), "tasks are not in topological order"
+        return self.order
+
+    def _propose(self, actor: int) -> None:
+        state = self.actors[actor]
+        state.version += 1
+        best = self._best(actor)
+        if best is not None:
+            heapq.heappush(self.heap, (best, state.version))
+
+    def _best(self, actor: int) -> Candidate | None:
+        """The event that this actor can start first; None while it has to wait for others to act."""
+        state = self.actors[actor]
+        if state.sends:
+            tail, nbytes, number = state.sends[0]
+            return (state.free, 0, tail, nbytes, number, actor)
+        found: list[Candidate] = []
+        for number in state.meets:
+            receiver = self.messages[number].receivers[0][0]
+            start = max(state.free, self.actors[receiver].free)
+            found.append((start, 0, *self._key(number), actor))
+        if state.inbox:
+            visible, number = state.inbox[0]
+            found.append((max(state.free, visible), 0, *self._key(number), actor))
+        if state.done < len(state.tasks):
+            index = state.tasks[state.done]
+            if self.missing[index] == 0 and self._leads(actor, index):
+                start = max(self.actors[other].free for other in self.tasks[index].actors)
+                found.append((start, 1, -self.task_tail[index], 0, index, actor))
+        return min(found, default=None)
+
+    def _key(self, number: int) -> tuple[float, int, int]:
+        return (-self.message_tail[number], -self.messages[number].nbytes, number)
+
+    def _leads(self, actor: int, index: int) -> bool:
+        """True for the first participant of a task that is next for all its participants."""
+        participants = self.tasks[index].actors
+        if participants[0] != actor:
+            return False
+        return all(self._next_task(other) == index for other in participants[1:])
+
+    def _next_task(self, actor: int) -> int | None:
+        state = self.actors[actor]
+        return state.tasks[state.done] if state.done < len(state.tasks) else None
+
+    def _perform(self, candidate: Candidate) -> None:
+        start, is_task, _, _, index, actor = candidate
+        if is_task:
+            self._do_task(index, start)
+        elif self.messages[index].meets:
+            self._do_meet(index, start)
+        elif self.messages[index].sender == actor and self.visible[index] is None:
+            self._do_send(index, start)
+        else:
+            self._do_recv(index, actor, start)
+
+    def _do_task(self, index: int, start: float) -> None:
+        task = self.tasks[index]
+        self.order.append(Event(EventKind.TASK, index, task.actors[0]))
+        for actor in task.actors:
+            state = self.actors[actor]
+            state.free = start + task.us
+            state.done += 1
+            self._open_inbox(actor)
+        for number in self.by_source[index]:
+            message = self.messages[number]
+            sender = self.actors[message.sender]
+            if message.meets:
+                sender.meets.append(number)
+            else:
+                heapq.heappush(sender.sends, self._key(number))
+        for actor in task.actors:
+            self._propose(actor)
+            self._propose_leader(actor)
+
+    def _propose_leader(self, actor: int) -> None:
+        """Let the first participant of the actor's next task know that one more is ready."""
+        index = self._next_task(actor)
+        if index is not None and self.tasks[index].actors[0] != actor:
+            self._propose(self.tasks[index].actors[0])
+
+    def _open_inbox(self, actor: int) -> None:
+        """Offer the messages of the actor's next task that are visible already."""
+        index = self._next_task(actor)
+        if index is None:
+            return
+        for number in self.consumed_at[actor].get(index, ()):
+            visible = self.visible[number]
+            if visible is not None and not self.messages[number].meets:
+                heapq.heappush(self.actors[actor].inbox, (visible, number))
+
+    def _do_send(self, number: int, start: float) -> None:
+        message = self.messages[number]
+        sender = self.actors[message.sender]
+        heapq.heappop(sender.sends)
+        sender.free = start + message.send_us
+        visible = self.visible[number] = sender.free + message.latency_us
+        self.order.append(Event(EventKind.SEND, number, message.sender))
+        for actor, consumer in message.receivers:
+            if self._next_task(actor) == consumer:
+                heapq.heappush(self.actors[actor].inbox, (visible, number))
+                self._propose(actor)
+        self._propose(message.sender)
+
+    def _do_recv(self, number: int, actor: int, start: float) -> None:
+        state = self.actors[actor]
+        heapq.heappop(state.inbox)
+        state.free = start + self.messages[number].recv_us
+        self.order.append(Event(EventKind.RECV, number, actor))
+        self._received(number, actor)
+
+    def _do_meet(self, number: int, start: float) -> None:
+        message = self.messages[number]
+        sender = self.actors[message.sender]
+        receiver = message.receivers[0][0]
+        sender.meets.remove(number)
+        sender.free = self.actors[receiver].free = start + message.send_us
+        self.order.append(Event(EventKind.MEET, number, message.sender))
+        self._received(number, receiver)
+        self._propose(message.sender)
+
+    def _received(self, number: int, actor: int) -> None:
+        consumer = self.consumer[number][actor]
+        self.missing[consumer] -= 1
+        self._propose(actor)
+        if self.missing[consumer] == 0:
+            self._propose(self.tasks[consumer].actors[0])
