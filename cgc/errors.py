@@ -1,0 +1,89 @@
+"""
+The error classes of the compiler.
+
+Every message says what is wrong, where (actor, node, file and line of the `.bind`) and what to do. At run time Ray's
+own classes are raised where Ray has one. This module imports nothing, so that workers and the driver can share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CgcError(Exception):
+    """Base of all errors that cgc raises on its own."""
+
+
+class GraphError(CgcError, ValueError):
+    """The user's graph is wrong. Also a `ValueError`, which is what Ray raises for the same mistakes."""
+
+
+class IRParseError(CgcError):
+    """
+    Text is not cgc IR.
+
+    Attributes:
+        reason: What was expected, without position.
+        file: Name of the file that was parsed.
+        line: Line of the error, from 1.
+        column: Column of the error in code points, from 1.
+        source: The text of the line.
+    """
+
+    def __init__(self, reason: str, file: str, line: int, column: int, source: str = "", width: int = 1) -> None:
+        # A tab before the caret stays a tab, so that the caret is below its column in any terminal.
+        indent = "".join("\t" if character == "\t" else " " for character in source[: column - 1])
+        caret = f"\n{source}\n{indent}{'^' * max(width, 1)}" if source else ""
+        super().__init__(f"{file}:{line}:{column}: error: {reason}{caret}")
+        self.reason = reason
+        self.file = file
+        self.line = line
+        self.column = column
+        self.source = source
+
+
+class IRVerifyError(CgcError):
+    """
+    A module breaks a rule of the IR.
+
+    Attributes:
+        location: `file:line` of the operation, or `""` if it has none.
+        operation: Name of the operation, e.g. `cgc.send`.
+    """
+
+    def __init__(self, message: str, location: str = "", operation: str = "") -> None:
+        super().__init__(message)
+        self.location = location
+        self.operation = operation
+
+
+class PassError(CgcError):
+    """
+    A pass cannot do its work.
+
+    Attributes:
+        pass_name: Name of the pass, e.g. `pair-comm`.
+        operation: The operation that it stopped at, or `""`.
+        remedy: What to do about it, or `""`.
+    """
+
+    def __init__(self, message: str, pass_name: str, operation: str = "", remedy: str = "") -> None:
+        super().__init__(f"{pass_name}: {message}" + (f"; {remedy}" if remedy else ""))
+        self.pass_name = pass_name
+        self.operation = operation
+        self.remedy = remedy
+
+
+class DeadlockError(CgcError):
+    """
+    A schedule can block for ever.
+
+    Attributes:
+        cycle: The operations that wait for one another, in order, each as a short string.
+        grid: The step-by-actor grid with the blocked cells marked, as text of several lines.
+    """
+
+    def __init__(self, message: str, cycle: Sequence[str] = (), grid: str = "") -> None:
+        super().__init__(message + (f"\n{grid}" if grid else ""))
+        self.cycle = tuple(cycle)
+        self.grid = grid

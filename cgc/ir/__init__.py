@@ -1,0 +1,105 @@
+"""
+The `cgc` dialect, its text and verifiers, and the topology; see `docs/ir.md`.
+
+The importer (`cgc.ir.importer`) and abstract actors (`cgc.ir.abstract`) are imported by name: they need Ray.
+The names of xDSL that passes need are here too, because only this package imports xdsl.
+"""
+
+from xdsl.context import Context
+from xdsl.dialects.builtin import ModuleOp
+from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, Region, SSAValue
+from xdsl.passes import ModulePass
+from xdsl.utils.exceptions import PassFailedException, VerifyException
+
+from cgc.ir.attributes import (
+    DYNAMIC,
+    OBJECT,
+    OPERAND,
+    RENDEZVOUS,
+    REQUESTS,
+    TRANSPORTS,
+    Argument,
+    Constant,
+    FutureType,
+    LiteralAttr,
+    ObjectType,
+    OpaqueAttr,
+    OperandAttr,
+    TensorType,
+    TransportAttr,
+    ValueType,
+)
+from cgc.ir.base import CgcOp, OperationError, file_location, location_text
+from cgc.ir.channel_ops import ChannelOp, ChannelReadOp, ReadOp, ReadStartOp, WriteOp
+from cgc.ir.dialect import CGC, context
+from cgc.ir.graph_ops import LEVELS, ActorOp, BodyOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp
+from cgc.ir.schedule_ops import GroupOp, ProgramOp, ReceiveOp, RecvOp, RecvStartOp, SendOp, WaitOp, YieldOp
+from cgc.ir.text import parse_module, print_module
+from cgc.ir.transfer_ops import REDUCE_OPS, AllGatherOp, AllReduceOp, CollectiveOp, CopyOp, ReduceScatterOp, TransferOp
+
+__all__ = [
+    "CGC",
+    "DYNAMIC",
+    "LEVELS",
+    "OBJECT",
+    "OPERAND",
+    "REDUCE_OPS",
+    "RENDEZVOUS",
+    "REQUESTS",
+    "TRANSPORTS",
+    "ActorOp",
+    "AllGatherOp",
+    "AllReduceOp",
+    "Argument",
+    "Attribute",
+    "Block",
+    "BlockArgument",
+    "BodyOp",
+    "CallOp",
+    "CgcOp",
+    "ChannelOp",
+    "ChannelReadOp",
+    "CollectiveOp",
+    "Constant",
+    "Context",
+    "CopyOp",
+    "FutureType",
+    "GraphOp",
+    "GroupOp",
+    "InputAttrOp",
+    "InputOp",
+    "LiteralAttr",
+    "ModuleOp",
+    "ModulePass",
+    "ObjectType",
+    "OpResult",
+    "OpaqueAttr",
+    "OperandAttr",
+    "Operation",
+    "OperationError",
+    "OutputOp",
+    "PassFailedException",
+    "ProgramOp",
+    "ReadOp",
+    "ReadStartOp",
+    "ReceiveOp",
+    "RecvOp",
+    "RecvStartOp",
+    "ReduceScatterOp",
+    "Region",
+    "SSAValue",
+    "SendOp",
+    "TensorType",
+    "TransferOp",
+    "TransportAttr",
+    "ValueType",
+    "VerifyException",
+    "WaitOp",
+    "WriteOp",
+    "YieldOp",
+    "context",
+    "file_location",
+    "location_text",
+    "parse_module",
+    "print_module",
+]

@@ -1,0 +1,318 @@
+"""What all operations share: construction, errors that carry a location, and the common parts of their text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn, TypeVar, cast
+
+from xdsl.dialects.builtin import (
+    ArrayAttr,
+    FileLineColLoc,
+    IntAttr,
+    LocationAttr,
+    StringAttr,
+    SymbolRefAttr,
+    UnitAttr,
+)
+from xdsl.ir import Attribute, Operation, Region, SSAValue
+from xdsl.irdl import IRDLOperation
+from xdsl.parser import Parser, UnresolvedOperand
+from xdsl.printer import Printer
+from xdsl.utils.exceptions import VerifyException
+
+from cgc.ir.attributes import (
+    Constant,
+    LiteralAttr,
+    TransportAttr,
+    parse_optional_literal,
+    parse_rest_of_opaque,
+    parse_transport,
+    print_literal,
+    print_transport,
+)
+
+Property = Attribute | int | str | bool | None
+"""A property as constructors take it: int is IntAttr, str StringAttr, True UnitAttr; None and False are no property."""
+
+_OpT = TypeVar("_OpT", bound=Operation)
+
+
+class OperationError(VerifyException):
+    """
+    A rule that one operation breaks: `error: stages.py:13: cgc.send: …`.
+
+    Attributes:
+        location: `file:line` of the operation, or `""`.
+        operation: Its name, e.g. `cgc.send`.
+        reason: What is wrong, without location.
+    """
+
+    def __init__(self, operation: Operation, reason: str) -> None:
+        self.location = location_text(operation)
+        self.operation = operation.name
+        self.reason = reason
+        super().__init__(f"error: {self.location + ': ' if self.location else ''}{operation.name}: {reason}")
+
+
+class CgcOp(IRDLOperation):
+    """Base of every operation of the dialect."""
+
+    def __init__(
+        self,
+        operands: Sequence[SSAValue] = (),
+        result_types: Sequence[Attribute] = (),
+        properties: Mapping[str, Property] | None = None,
+        regions: Sequence[Region] = (),
+        location: LocationAttr | None = None,
+    ) -> None:
+        # Past IRDLOperation.__init__, which takes four times as long to sort out segments that we do not have.
+        Operation.__init__(
+            self,
+            operands=operands,
+            result_types=result_types,
+            properties={
+                name: _property(value)
+                for name, value in (properties or {}).items()
+                if value is not None and value is not False
+            },
+            regions=regions,
+            location=location,
+        )
+
+    def emit_error(self, message: str, underlying_error: Exception) -> NoReturn:
+        """Raise `OperationError`; xDSL's own version prints the whole module without a location."""
+        reason = message.removeprefix("Operation does not verify: ")
+        raise OperationError(self, reason) from underlying_error
+
+
+def file_location(file: str, line: int) -> FileLineColLoc:
+    return FileLineColLoc(StringAttr(file), IntAttr(line), IntAttr(0))
+
+
+def location_text(operation: Operation) -> str:
+    """`file:line` of the `.bind` that the operation came from, or `""`."""
+    location = operation.location
+    return f"{location.filename.data}:{location.line.data}" if isinstance(location, FileLineColLoc) else ""
+
+
+def parse_operand(parser: Parser) -> SSAValue:
+    """An operand, whose type follows from its definition (which comes first: no operation jumps)."""
+    return resolve(parser, parser.parse_unresolved_operand())
+
+
+def resolve(parser: Parser, operand: UnresolvedOperand) -> SSAValue:
+    values = parser.ssa_values.get(operand.operand_name)
+    if values is None:
+        parser.raise_error(f"%{operand.operand_name} is used before it is defined", operand.span)
+    if operand.index >= len(values):
+        parser.raise_error(f"%{operand.operand_name} has {len(values)} values", operand.span)
+    return values[operand.index]
+
+
+def parse_operands(parser: Parser) -> list[SSAValue]:
+    """`operands ::= "(" (operand ("," operand)*)? ")"`"""
+    return parser.parse_comma_separated_list(Parser.Delimiter.PAREN, lambda: parse_operand(parser))
+
+
+def print_operands(printer: Printer, operands: Iterable[SSAValue]) -> None:
+    with printer.in_parens():
+        printer.print_list(operands, printer.print_operand)
+
+
+def parse_result_types(parser: Parser) -> list[Attribute]:
+    """`result-types ::= (":" type ("," type)*)?`"""
+    if parser.parse_optional_punctuation(":") is None:
+        return []
+    return list(parser.parse_comma_separated_list(Parser.Delimiter.NONE, parser.parse_type))
+
+
+def print_result_types(printer: Printer, operation: Operation) -> None:
+    if operation.results:
+        printer.print_string(" : ")
+        printer.print_list(operation.results, lambda result: printer.print_attribute(result.type))
+
+
+def parse_symbol(parser: Parser) -> SymbolRefAttr:
+    """`symbol ::= "@" name`"""
+    return SymbolRefAttr(parser.parse_symbol_name())
+
+
+def parse_symbols(parser: Parser) -> ArrayAttr[SymbolRefAttr]:
+    """`symbols ::= "[" (symbol ("," symbol)*)? "]"`"""
+    return ArrayAttr(parser.parse_comma_separated_list(Parser.Delimiter.SQUARE, lambda: parse_symbol(parser)))
+
+
+def print_symbols(printer: Printer, symbols: ArrayAttr[SymbolRefAttr]) -> None:
+    with printer.in_square_brackets():
+        printer.print_list(symbols.data, printer.print_attribute)
+
+
+def parse_argument(parser: Parser) -> tuple[str | None, SSAValue | Constant]:
+    """`argument ::= (name "=")? (operand | literal | "opaque" "<" index "," summary ">")`, a name may be quoted."""
+    value = _parse_optional_value(parser)
+    if isinstance(value, LiteralAttr) and parser.parse_optional_punctuation("=") is not None:
+        # What looked like a literal was the name: `"a b"=1`, `none=1`.
+        name = str(value.value) if value.data.startswith('"') else value.data
+    elif value is not None:
+        return None, value
+    else:
+        name = parser.parse_identifier(" or a value")
+        if name == "opaque" and parser.parse_optional_punctuation("<") is not None:
+            return None, parse_rest_of_opaque(parser)
+        parser.parse_punctuation("=")
+    value = _parse_optional_value(parser)
+    if value is not None:
+        return name, value
+    parser.parse_keyword("opaque", " or another value")
+    parser.parse_punctuation("<")
+    return name, parse_rest_of_opaque(parser)
+
+
+def print_argument(printer: Printer, name: str | None, value: SSAValue | Constant) -> None:
+    if name is not None:
+        printer.print_identifier_or_string_literal(name)
+        printer.print_string("=")
+    if isinstance(value, SSAValue):
+        printer.print_operand(value)
+    elif isinstance(value, LiteralAttr):
+        print_literal(printer, value)
+    else:
+        printer.print_string("opaque")
+        value.print_parameters(printer)
+
+
+def parse_block_region(parser: Parser) -> Region:
+    """A region of exactly one block, which may be empty."""
+    return parser.parse_region(arguments=())
+
+
+def print_block_region(printer: Printer, region: Region) -> None:
+    printer.print_string(" ")
+    printer.print_region(region, print_empty_block=False)
+
+
+def parse_int(parser: Parser) -> IntAttr:
+    return IntAttr(parser.parse_integer(allow_boolean=False, allow_negative=False))
+
+
+def parse_optional_int(parser: Parser, keyword: str) -> IntAttr | None:
+    """`(keyword integer)?`"""
+    return parse_int(parser) if parser.parse_optional_keyword(keyword) is not None else None
+
+
+def parse_optional_string(parser: Parser, keyword: str) -> StringAttr | None:
+    """`(keyword string)?`"""
+    return StringAttr(parser.parse_str_literal()) if parser.parse_optional_keyword(keyword) is not None else None
+
+
+def parse_attributes(parser: Parser, operation: _OpT) -> _OpT:
+    """Discardable attributes (remarks of passes and the like): `attributes ::= ("{" … "}")?`"""
+    operation.attributes = parser.parse_optional_attr_dict()
+    return operation
+
+
+def parse_keyword_int(parser: Parser, keyword: str) -> IntAttr:
+    """`keyword integer`"""
+    parser.parse_keyword(keyword)
+    return parse_int(parser)
+
+
+def parse_via(parser: Parser) -> TransportAttr:
+    """`"via" transport`"""
+    parser.parse_keyword("via")
+    return parse_transport(parser)
+
+
+def parse_place(parser: Parser, properties: dict[str, Attribute | None]) -> None:
+    """`"via" transport "order" integer ("stream" integer)?`, into `properties`."""
+    properties["transport"] = parse_via(parser)
+    properties["order"] = parse_keyword_int(parser, "order")
+    properties["stream"] = parse_optional_int(parser, "stream")
+
+
+def finish(
+    parser: Parser, kind: type[_OpT], operands: Sequence[SSAValue], properties: Mapping[str, Attribute | None]
+) -> _OpT:
+    """The operation with what was parsed so far, and `result-types attributes` that follow."""
+    present = {name: value for name, value in properties.items() if value is not None}
+    types = parse_result_types(parser)
+    return parse_attributes(parser, kind.create(operands=operands, result_types=types, properties=present))
+
+
+def finish_with_region(parser: Parser, kind: type[_OpT], properties: Mapping[str, Attribute]) -> _OpT:
+    """The operation with what was parsed so far, and `("attributes" "{" … "}")? region` that follow."""
+    attributes = parser.parse_optional_attr_dict_with_keyword()
+    operation = kind.create(properties=properties, regions=[parse_block_region(parser)])
+    operation.attributes = dict(attributes.data) if attributes is not None else {}
+    return operation
+
+
+def print_via(printer: Printer, transport: TransportAttr) -> None:
+    printer.print_string(" via ")
+    print_transport(printer, transport)
+
+
+def print_place(printer: Printer, transport: TransportAttr, order: IntAttr, stream: IntAttr | None) -> None:
+    print_via(printer, transport)
+    printer.print_string(f" order {order.data}")
+    print_optional_int(printer, "stream", stream)
+
+
+def verify_ends(sender: SymbolRefAttr | None, receivers: ArrayAttr[SymbolRefAttr], transport: TransportAttr) -> None:
+    """Raise `VerifyException` unless somebody else receives, nobody twice, and the transport is settled."""
+    names = symbol_names(receivers)
+    if not names:
+        raise VerifyException("nobody receives")
+    if len(set(names)) != len(names):
+        raise VerifyException(f"a receiver is named twice in [{', '.join('@' + name for name in names)}]")
+    if sender is not None and sender.root_reference.data in names:
+        raise VerifyException(f"@{sender.root_reference.data} sends to itself")
+    if transport.is_request:
+        raise VerifyException(f"transport '{transport.kind.data}' is a request; infer-types must settle it first")
+
+
+def print_optional_int(printer: Printer, keyword: str, value: IntAttr | None) -> None:
+    if value is not None:
+        printer.print_string(f" {keyword} {value.data}")
+
+
+def print_optional_string(printer: Printer, keyword: str, value: StringAttr | None) -> None:
+    if value is not None:
+        printer.print_string(f" {keyword} ")
+        printer.print_string_literal(value.data)
+
+
+def symbol_ref(symbol: str | SymbolRefAttr) -> SymbolRefAttr:
+    return SymbolRefAttr(symbol) if isinstance(symbol, str) else symbol
+
+
+def symbol_refs(symbols: Iterable[str | SymbolRefAttr]) -> ArrayAttr[SymbolRefAttr]:
+    return ArrayAttr([symbol_ref(symbol) for symbol in symbols])
+
+
+def symbol_names(symbols: ArrayAttr[SymbolRefAttr]) -> tuple[str, ...]:
+    return tuple(symbol.root_reference.data for symbol in symbols.data)
+
+
+def transport_attr(transport: str | TransportAttr) -> TransportAttr:
+    return TransportAttr.of(transport) if isinstance(transport, str) else transport
+
+
+def int_attrs(values: Iterable[int]) -> ArrayAttr[IntAttr]:
+    return ArrayAttr([IntAttr(value) for value in values])
+
+
+def _parse_optional_value(parser: Parser) -> SSAValue | LiteralAttr | None:
+    literal = parse_optional_literal(parser)
+    if literal is not None:
+        return literal
+    operand = parser.parse_optional_unresolved_operand()
+    return None if operand is None else resolve(parser, operand)
+
+
+def _property(value: Property) -> Attribute:
+    if value is True:
+        return UnitAttr()
+    if isinstance(value, int):
+        return IntAttr(value)
+    return StringAttr(value) if isinstance(value, str) else cast(Attribute, value)

@@ -1,0 +1,415 @@
+"""
+Operations of the level `graph`: the structure of a graph, its inputs, calls and outputs.
+
+    cgc.graph @chain level = graph, max_inflight = 10 {
+      cgc.actor @driver driver on "n0"
+      cgc.actor @Stage_0 actor class "Stage" on "n0"
+      cgc.body {
+        %0 = cgc.input : !cgc.object
+        %1 = cgc.call @Stage_0::@fwd(%0, 3, scale=2.0) : !cgc.object loc("stages.py":13:0)
+        cgc.output %1
+      }
+    }
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+from xdsl.dialects.builtin import ArrayAttr, IntAttr, LocationAttr, StringAttr, SymbolRefAttr, UnitAttr
+from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
+from xdsl.irdl import (
+    irdl_op_definition,
+    operand_def,
+    opt_prop_def,
+    prop_def,
+    region_def,
+    result_def,
+    traits_def,
+    var_operand_def,
+    var_result_def,
+)
+from xdsl.parser import Parser
+from xdsl.printer import Printer
+from xdsl.traits import IsolatedFromAbove, IsTerminator, NoTerminator, SymbolOpInterface, SymbolTable
+from xdsl.utils.exceptions import VerifyException
+
+from cgc.ir import base
+from cgc.ir.attributes import (
+    OBJECT,
+    OPERAND,
+    VALUE,
+    Constant,
+    LiteralAttr,
+    OpaqueAttr,
+    OperandAttr,
+    parse_optional_literal,
+    print_literal,
+)
+from cgc.ir.base import CgcOp, Property
+
+LEVELS = ("graph", "placed", "scheduled", "allocated")
+
+ACTOR_KINDS = ("driver", "actor", "class", "task")
+"""`class`: an actor class that was bound but not instantiated; `task`: a remote function. Both are users' mistakes."""
+
+ACCESSORS = ("item", "attr")
+
+
+@irdl_op_definition
+class GraphOp(CgcOp):
+    """A compiled graph: declarations of actors (and channels), then a body or one program per actor."""
+
+    name = "cgc.graph"
+    sym_name = prop_def(StringAttr)
+    level = prop_def(StringAttr)
+    max_inflight = opt_prop_def(IntAttr)
+    body = region_def("single_block")
+    traits = traits_def(IsolatedFromAbove(), NoTerminator(), SymbolTable(), SymbolOpInterface())
+
+    def __init__(
+        self,
+        name: str,
+        operations: Sequence[Operation] = (),
+        *,
+        level: str = "graph",
+        max_inflight: int | None = None,
+        location: LocationAttr | None = None,
+    ) -> None:
+        properties: dict[str, Property] = {"sym_name": name, "level": level, "max_inflight": max_inflight}
+        super().__init__(properties=properties, regions=[Region(Block(operations))], location=location)
+
+    def verify_(self) -> None:
+        if self.level.data not in LEVELS:
+            raise VerifyException(f"unknown level '{self.level.data}' (known: {', '.join(LEVELS)})")
+
+    @classmethod
+    def parse(cls, parser: Parser) -> GraphOp:
+        name = parser.parse_symbol_name()
+        parser.parse_keyword("level")
+        parser.parse_punctuation("=")
+        level = parser.parse_keyword_in(LEVELS)
+        properties: dict[str, Attribute] = {"sym_name": name, "level": StringAttr(level)}
+        if parser.parse_optional_punctuation(",") is not None:
+            parser.parse_keyword("max_inflight")
+            parser.parse_punctuation("=")
+            properties["max_inflight"] = base.parse_int(parser)
+        return base.finish_with_region(parser, cls, properties)
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_symbol_name(self.sym_name.data)
+        printer.print_string(f" level = {self.level.data}")
+        if self.max_inflight is not None:
+            printer.print_string(f", max_inflight = {self.max_inflight.data}")
+        printer.print_op_attributes(self.attributes, print_keyword=True)
+        base.print_block_region(printer, self.body)
+
+
+@irdl_op_definition
+class ActorOp(CgcOp):
+    """Declares a participant. The id is an attribute that the importer leaves out unless asked: it changes each run."""
+
+    name = "cgc.actor"
+    sym_name = prop_def(StringAttr)
+    kind = prop_def(StringAttr)
+    node = prop_def(StringAttr)
+    class_name = opt_prop_def(StringAttr)
+    devices = opt_prop_def(ArrayAttr[StringAttr])
+    actor_id = opt_prop_def(StringAttr)
+    traits = traits_def(SymbolOpInterface())
+
+    def __init__(
+        self,
+        name: str,
+        kind: str = "actor",
+        *,
+        node: str = "n0",
+        class_name: str | None = None,
+        devices: Iterable[str] = (),
+        actor_id: str | None = None,
+        location: LocationAttr | None = None,
+    ) -> None:
+        device_attrs = ArrayAttr([StringAttr(device) for device in devices])
+        properties: dict[str, Property] = {
+            "sym_name": name,
+            "kind": kind,
+            "node": node,
+            "class_name": class_name,
+            "devices": device_attrs if device_attrs.data else None,
+            "actor_id": actor_id,
+        }
+        super().__init__(properties=properties, location=location)
+
+    def verify_(self) -> None:
+        if self.kind.data not in ACTOR_KINDS:
+            raise VerifyException(f"unknown kind '{self.kind.data}' (known: {', '.join(ACTOR_KINDS)})")
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        return () if self.devices is None else tuple(device.data for device in self.devices.data)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> ActorOp:
+        properties: dict[str, Attribute | None] = {
+            "sym_name": parser.parse_symbol_name(),
+            "kind": StringAttr(parser.parse_keyword_in(ACTOR_KINDS)),
+            "class_name": base.parse_optional_string(parser, "class"),
+        }
+        parser.parse_keyword("on")
+        properties["node"] = StringAttr(parser.parse_str_literal())
+        if parser.parse_optional_keyword("devices") is not None:
+            names = parser.parse_comma_separated_list(Parser.Delimiter.SQUARE, parser.parse_str_literal)
+            properties["devices"] = ArrayAttr([StringAttr(name) for name in names])
+        properties["actor_id"] = base.parse_optional_string(parser, "id")
+        return base.finish(parser, cls, [], properties)
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_symbol_name(self.sym_name.data)
+        printer.print_string(f" {self.kind.data}")
+        base.print_optional_string(printer, "class", self.class_name)
+        base.print_optional_string(printer, "on", self.node)
+        if self.devices is not None:
+            printer.print_string(" devices ")
+            printer.print_attribute(self.devices)
+        base.print_optional_string(printer, "id", self.actor_id)
+        printer.print_op_attributes(self.attributes)
+
+
+@irdl_op_definition
+class BodyOp(CgcOp):
+    """The whole graph as one sequence, at the levels `graph` and `placed`."""
+
+    name = "cgc.body"
+    body = region_def("single_block")
+    traits = traits_def(NoTerminator())
+
+    def __init__(self, operations: Sequence[Operation] = (), *, location: LocationAttr | None = None) -> None:
+        super().__init__(regions=[Region(Block(operations))], location=location)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> BodyOp:
+        return base.finish_with_region(parser, cls, {})
+
+    def print(self, printer: Printer) -> None:
+        printer.print_op_attributes(self.attributes, print_keyword=True)
+        base.print_block_region(printer, self.body)
+
+
+@irdl_op_definition
+class InputOp(CgcOp):
+    """The whole input of an execution; belongs to the driver."""
+
+    name = "cgc.input"
+    result = result_def(VALUE)
+
+    def __init__(self, result_type: Attribute = OBJECT, *, location: LocationAttr | None = None) -> None:
+        super().__init__(result_types=[result_type], location=location)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> InputOp:
+        operation = cls.create(result_types=base.parse_result_types(parser))
+        return base.parse_attributes(parser, operation)
+
+    def print(self, printer: Printer) -> None:
+        base.print_result_types(printer, self)
+        printer.print_op_attributes(self.attributes)
+
+
+@irdl_op_definition
+class InputAttrOp(CgcOp):
+    """One part of the input: `%0[0]`, `%0["key"]` (accessor `item`) or `%0 attr "key"` (accessor `attr`)."""
+
+    name = "cgc.input_attr"
+    source = operand_def(VALUE)
+    key = prop_def(LiteralAttr)
+    accessor = prop_def(StringAttr)
+    result = result_def(VALUE)
+
+    def __init__(
+        self,
+        source: SSAValue,
+        key: int | str,
+        accessor: str = "item",
+        result_type: Attribute = OBJECT,
+        *,
+        location: LocationAttr | None = None,
+    ) -> None:
+        properties: dict[str, Property] = {"key": LiteralAttr.of(key), "accessor": accessor}
+        super().__init__([source], [result_type], properties, location=location)
+
+    def verify_(self) -> None:
+        if self.accessor.data not in ACCESSORS:
+            raise VerifyException(f"unknown accessor '{self.accessor.data}' (known: {', '.join(ACCESSORS)})")
+        if type(self.key.value) not in (int, str) or (self.accessor.data == "attr" and type(self.key.value) is int):
+            raise VerifyException("the key must be an integer or a string, and a string for accessor 'attr'")
+
+    @property
+    def key_value(self) -> int | str:
+        return cast("int | str", self.key.value)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> InputAttrOp:
+        source = base.parse_operand(parser)
+        by_name = parser.parse_optional_keyword("attr") is not None
+        if not by_name:
+            parser.parse_punctuation("[")
+        key = parse_optional_literal(parser)
+        if key is None or type(key.value) not in (int, str):
+            parser.raise_error("expected an integer or a string as key")
+        if not by_name:
+            parser.parse_punctuation("]")
+        operation = cls.create(
+            operands=[source],
+            result_types=base.parse_result_types(parser),
+            properties={"key": key, "accessor": StringAttr("attr" if by_name else "item")},
+        )
+        return base.parse_attributes(parser, operation)
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_operand(self.source)
+        by_name = self.accessor.data == "attr"
+        printer.print_string(" attr " if by_name else "[")
+        print_literal(printer, self.key)
+        printer.print_string("" if by_name else "]")
+        base.print_result_types(printer, self)
+        printer.print_op_attributes(self.attributes)
+
+
+@irdl_op_definition
+class CallOp(CgcOp):
+    """
+    Calls a method of an actor; several results for a method with `num_returns`.
+
+    `arguments` is the template: positional arguments, then one per name in `keywords`.
+    """
+
+    name = "cgc.call"
+    values = var_operand_def(VALUE)
+    callee = prop_def(SymbolRefAttr)
+    arguments = prop_def(ArrayAttr[OperandAttr | LiteralAttr | OpaqueAttr])
+    keywords = opt_prop_def(ArrayAttr[StringAttr])
+    outputs = var_result_def(VALUE)
+
+    def __init__(
+        self,
+        actor: str,
+        method: str,
+        args: Sequence[SSAValue | Constant] = (),
+        kwargs: Mapping[str, SSAValue | Constant] | None = None,
+        result_types: Sequence[Attribute] = (OBJECT,),
+        *,
+        location: LocationAttr | None = None,
+    ) -> None:
+        given = [*args, *(kwargs or {}).values()]
+        properties: dict[str, Property] = {
+            "callee": SymbolRefAttr(actor, [method]),
+            "arguments": ArrayAttr([OPERAND if isinstance(value, SSAValue) else value for value in given]),
+            "keywords": ArrayAttr([StringAttr(keyword) for keyword in kwargs]) if kwargs else None,
+        }
+        operands = [value for value in given if isinstance(value, SSAValue)]
+        super().__init__(operands, result_types, properties, location=location)
+
+    def verify_(self) -> None:
+        if len(self.callee.nested_references.data) != 1:
+            raise VerifyException(f"the callee must be @actor::@method, got {self.callee}")
+        taken = sum(isinstance(argument, OperandAttr) for argument in self.arguments.data)
+        if taken != len(self.operands):
+            raise VerifyException(f"the arguments take {taken} operands, but there are {len(self.operands)}")
+        names = self.keyword_names
+        if len(names) > len(self.arguments.data) or len(set(names)) != len(names):
+            raise VerifyException("keyword names must be distinct and not more than there are arguments")
+
+    @property
+    def actor(self) -> str:
+        return self.callee.root_reference.data
+
+    @property
+    def method(self) -> str:
+        return self.callee.nested_references.data[0].data
+
+    @property
+    def keyword_names(self) -> tuple[str, ...]:
+        return () if self.keywords is None else tuple(keyword.data for keyword in self.keywords.data)
+
+    @property
+    def bound(self) -> tuple[list[SSAValue | Constant], dict[str, SSAValue | Constant]]:
+        """Positional and keyword arguments, with the SSA value in each place that takes an operand."""
+        operands = iter(self.operands)
+        given: list[SSAValue | Constant] = [
+            next(operands) if isinstance(item, OperandAttr) else item for item in self.arguments.data
+        ]
+        names = self.keyword_names
+        positional = len(given) - len(names)
+        return given[:positional], dict(zip(names, given[positional:], strict=True))
+
+    @classmethod
+    def parse(cls, parser: Parser) -> CallOp:
+        actor = parser.parse_symbol_name()
+        parser.parse_punctuation(":")
+        parser.parse_punctuation(":")
+        method = parser.parse_symbol_name()
+        keywords: dict[str, SSAValue | Constant] = {}
+        args: list[SSAValue | Constant] = []
+
+        def parse_argument() -> None:
+            position = parser.pos
+            keyword, value = base.parse_argument(parser)
+            if keyword is None and keywords:
+                parser.raise_error("a positional argument follows a keyword argument", position)
+            if keyword in keywords:
+                parser.raise_error(f"keyword argument '{keyword}' is given twice", position)
+            if keyword is None:
+                args.append(value)
+            else:
+                keywords[keyword] = value
+
+        parser.parse_comma_separated_list(Parser.Delimiter.PAREN, parse_argument)
+        operation = cls(actor.data, method.data, args, keywords, base.parse_result_types(parser))
+        return base.parse_attributes(parser, operation)
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" ")
+        printer.print_attribute(self.callee)
+        args, kwargs = self.bound
+        with printer.in_parens():
+            given = [*((None, value) for value in args), *kwargs.items()]
+            printer.print_list(given, lambda item: base.print_argument(printer, *item))
+        base.print_result_types(printer, self)
+        printer.print_op_attributes(self.attributes)
+
+
+@irdl_op_definition
+class OutputOp(CgcOp):
+    """The outputs of an execution, at the end; `is_list` if the user gets a list (`MultiOutputNode`)."""
+
+    name = "cgc.output"
+    values = var_operand_def(VALUE)
+    is_list = opt_prop_def(UnitAttr)
+    traits = traits_def(IsTerminator())
+
+    def __init__(
+        self, values: Sequence[SSAValue], *, is_list: bool = False, location: LocationAttr | None = None
+    ) -> None:
+        super().__init__(values, properties={"is_list": is_list}, location=location)
+
+    def verify_(self) -> None:
+        if self.is_list is None and len(self.operands) != 1:
+            raise VerifyException(f"an output that is no list has one value, not {len(self.operands)}")
+
+    @classmethod
+    def parse(cls, parser: Parser) -> OutputOp:
+        values = parser.parse_optional_comma_separated_list(
+            Parser.Delimiter.SQUARE, lambda: base.parse_operand(parser)
+        )
+        operation = cls([base.parse_operand(parser)] if values is None else values, is_list=values is not None)
+        return base.parse_attributes(parser, operation)
+
+    def print(self, printer: Printer) -> None:
+        printer.print_string(" " if self.is_list is None else " [")
+        printer.print_list(self.operands, printer.print_operand)
+        printer.print_string("" if self.is_list is None else "]")
+        printer.print_op_attributes(self.attributes)
