@@ -12,6 +12,7 @@ cgc: the compiled-graph compiler for Ray.
 The public names resolve on first use, so that `import cgc` stays light: no xdsl, no torch, no native core.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from cgc.api import CompiledGraph as CompiledGraph
     from cgc.api import CompileOptions as CompileOptions
     from cgc.api import compile as compile
-    from cgc.api import install as install
     from cgc.api import lower as lower
-    from cgc.api import uninstall as uninstall
+    from cgc.drop_in import install as install
+    from cgc.drop_in import uninstall as uninstall
     from cgc.errors import CgcError as CgcError
     from cgc.errors import DeadlockError as DeadlockError
     from cgc.errors import GraphError as GraphError
@@ -38,9 +39,9 @@ _HOME_OF_NAME = {
     "CompileOptions": "cgc.api",
     "CompiledGraph": "cgc.api",
     "compile": "cgc.api",
-    "install": "cgc.api",
+    "install": "cgc.drop_in",
     "lower": "cgc.api",
-    "uninstall": "cgc.api",
+    "uninstall": "cgc.drop_in",
     "CgcError": "cgc.errors",
     "DeadlockError": "cgc.errors",
     "GraphError": "cgc.errors",
@@ -67,3 +68,5 @@ def __dir__() -> list[str]:
 
 
 bind_location.install()
+if os.environ.get("CGC_INSTALL") == "1":
+    import_module("cgc.drop_in").install()
