@@ -6,7 +6,7 @@ The names of xDSL that passes need are here too, because only this package impor
 """
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp
+from xdsl.dialects.builtin import ModuleOp, StringAttr
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException, VerifyException
@@ -35,10 +35,14 @@ from cgc.ir.dialect import CGC, context
 from cgc.ir.graph_ops import LEVELS, ActorOp, BodyOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp
 from cgc.ir.schedule_ops import GroupOp, ProgramOp, ReceiveOp, RecvOp, RecvStartOp, SendOp, WaitOp, YieldOp
 from cgc.ir.text import parse_module, print_module
+from cgc.ir.topology import ActorInfo, Link, Topology
 from cgc.ir.transfer_ops import REDUCE_OPS, AllGatherOp, AllReduceOp, CollectiveOp, CopyOp, ReduceScatterOp, TransferOp
+from cgc.ir.unit import ConstantTable, Unit, graphs_of
+from cgc.ir.verify import DRIVER, verify_level, verify_module
 
 __all__ = [
     "CGC",
+    "DRIVER",
     "DYNAMIC",
     "LEVELS",
     "OBJECT",
@@ -47,6 +51,7 @@ __all__ = [
     "RENDEZVOUS",
     "REQUESTS",
     "TRANSPORTS",
+    "ActorInfo",
     "ActorOp",
     "AllGatherOp",
     "AllReduceOp",
@@ -61,6 +66,7 @@ __all__ = [
     "ChannelReadOp",
     "CollectiveOp",
     "Constant",
+    "ConstantTable",
     "Context",
     "CopyOp",
     "FutureType",
@@ -68,6 +74,7 @@ __all__ = [
     "GroupOp",
     "InputAttrOp",
     "InputOp",
+    "Link",
     "LiteralAttr",
     "ModuleOp",
     "ModulePass",
@@ -89,9 +96,12 @@ __all__ = [
     "Region",
     "SSAValue",
     "SendOp",
+    "StringAttr",
     "TensorType",
+    "Topology",
     "TransferOp",
     "TransportAttr",
+    "Unit",
     "ValueType",
     "VerifyException",
     "WaitOp",
@@ -99,7 +109,10 @@ __all__ = [
     "YieldOp",
     "context",
     "file_location",
+    "graphs_of",
     "location_text",
     "parse_module",
     "print_module",
+    "verify_level",
+    "verify_module",
 ]

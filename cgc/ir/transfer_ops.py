@@ -182,6 +182,10 @@ class TransferOp(CgcOp):
         base.verify_ends(self.sender, self.receivers, self.transport)
 
     @property
+    def sender_name(self) -> str:
+        return self.sender.root_reference.data
+
+    @property
     def receiver_names(self) -> tuple[str, ...]:
         return base.symbol_names(self.receivers)
 
@@ -233,6 +237,10 @@ class CopyOp(CgcOp):
     ) -> None:
         properties: dict[str, Property] = {"actor": base.symbol_ref(actor), "reason": reason}
         super().__init__([value], [result_type], properties, location=location)
+
+    @property
+    def actor_name(self) -> str:
+        return self.actor.root_reference.data
 
     @classmethod
     def parse(cls, parser: Parser) -> CopyOp:

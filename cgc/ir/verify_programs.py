@@ -1,0 +1,283 @@
+"""
+The rules of the levels `scheduled` and `allocated`: programs, messages, orders, channels.
+
+A schedule that keeps them cannot deadlock on rendezvous: orders rise along each program and both ends of a rendezvous
+have the same order, so the operation with the smallest order that is not done can always be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from xdsl.ir import Block, Operation, SSAValue
+
+from cgc.ir.attributes import RENDEZVOUS, FutureType
+from cgc.ir.base import OperationError
+from cgc.ir.channel_ops import ChannelOp, ChannelReadOp, WriteOp
+from cgc.ir.graph_ops import ActorOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp
+from cgc.ir.schedule_ops import GroupOp, ProgramOp, ReceiveOp, SendOp, WaitOp, YieldOp
+from cgc.ir.transfer_ops import CollectiveOp, CopyOp
+
+Communication = SendOp | ReceiveOp | CollectiveOp | WriteOp | ChannelReadOp
+
+_COMMON = (CallOp, CopyOp, CollectiveOp, WaitOp, GroupOp)
+_DRIVERS = (InputOp, InputAttrOp, OutputOp)
+_SENDS = (SendOp, WriteOp)
+_MESSAGES: Mapping[bool, tuple[type[Operation], ...]] = {
+    False: (SendOp, ReceiveOp),
+    True: (WriteOp, ChannelReadOp),
+}
+
+
+def verify_programs(graph: GraphOp, actors: Mapping[str, ActorOp], *, allocated: bool) -> None:
+    """Check all programs of a graph, and that they fit together. Raises `OperationError`."""
+    programs: dict[str, ProgramOp] = {}
+    for operation in graph.body.block.ops:
+        if not isinstance(operation, ProgramOp):
+            continue
+        if operation.actor_name not in actors:
+            raise OperationError(operation, f"there is no actor @{operation.actor_name}")
+        if operation.actor_name in programs:
+            raise OperationError(operation, f"@{operation.actor_name} has two programs")
+        programs[operation.actor_name] = operation
+    for name, actor in actors.items():
+        if name not in programs:
+            raise OperationError(actor, f"@{name} has no program")
+        _check_program(programs[name], name, driver=actor.kind.data == "driver", allocated=allocated)
+    everything = {name: list(_communication(program.body.block)) for name, program in programs.items()}
+    _check_collectives(everything)
+    if allocated:
+        _check_channels(graph, actors, everything)
+    else:
+        _check_messages(actors, everything)
+
+
+def _communication(block: Block) -> Iterator[Communication]:
+    for operation in block.ops:
+        if isinstance(operation, GroupOp):
+            yield from _communication(operation.body.block)
+        elif isinstance(operation, Communication):
+            yield operation
+
+
+def _check_program(program: ProgramOp, name: str, *, driver: bool, allocated: bool) -> None:
+    block = program.body.block
+    allowed = _COMMON + _MESSAGES[allocated] + (_DRIVERS if driver else ())
+    for operation in block.ops:
+        if not isinstance(operation, allowed):
+            where = "the driver" if driver else "an actor"
+            raise OperationError(operation, f"not allowed in a program of {where} at this level")
+        owner = _owner(operation)
+        if owner not in (None, name):
+            raise OperationError(operation, f"belongs to @{owner}, but is in the program of @{name}")
+        if isinstance(operation, GroupOp):
+            _check_group(operation, (*_MESSAGES[allocated], CollectiveOp, YieldOp))
+    if driver and not isinstance(block.last_op, OutputOp):
+        raise OperationError(program, "the driver's program does not end with cgc.output")
+    _check_values(block, set())
+    _check_orders(block, driver=driver)
+
+
+def _owner(operation: Operation) -> str | None:
+    if isinstance(operation, CallOp):
+        return operation.actor
+    return operation.actor_name if isinstance(operation, CopyOp) else None
+
+
+def _check_group(group: GroupOp, allowed: tuple[type[Operation], ...]) -> None:
+    for operation in group.body.block.ops:
+        if not isinstance(operation, allowed):
+            raise OperationError(operation, "not allowed in a group, which holds communication only")
+
+
+def _check_values(block: Block, defined: set[SSAValue]) -> None:
+    """Values are defined, in this program, before they are used; each future is waited for exactly once."""
+    for operation in block.ops:
+        for index, operand in enumerate(operation.operands):
+            if operand not in defined:
+                raise OperationError(operation, f"operand {index} is not defined before it in this program")
+        if isinstance(operation, GroupOp):
+            _check_values(operation.body.block, defined)
+        defined.update(operation.results)
+        for result in operation.results:
+            users = [use.operation for use in result.uses] if isinstance(result.type, FutureType) else None
+            if users is not None and (len(users) != 1 or not isinstance(users[0], WaitOp | YieldOp)):
+                raise OperationError(operation, "what it starts must be waited for exactly once")
+
+
+def _check_orders(block: Block, *, driver: bool) -> None:
+    last = -1
+    received: Communication | None = None
+    for operation in _communication(block):
+        if operation.order is None:
+            raise OperationError(operation, "communication in a program needs an order")
+        if operation.order.data <= last:
+            raise OperationError(operation, f"order {operation.order.data} does not rise: it follows order {last}")
+        last = operation.order.data
+        if not isinstance(operation, _SENDS):
+            received = operation
+        elif driver and received is not None:
+            # `execute` sends all inputs and returns; what comes in is taken later, when the user asks for results.
+            raise OperationError(operation, "the driver sends before it receives: all inputs are known at the start")
+
+
+def _check_collectives(everything: Mapping[str, list[Communication]]) -> None:
+    """All participants of a collective take part, and agree on what it is."""
+    taking_part: dict[int, dict[str, CollectiveOp]] = {}
+    for name, operations in everything.items():
+        for operation in operations:
+            if not isinstance(operation, CollectiveOp):
+                continue
+            if operation.message is None:
+                raise OperationError(operation, "a collective in a program needs a message")
+            if name not in operation.participant_names:
+                raise OperationError(operation, f"@{name} is not among the participants")
+            if operation.transport.is_request:
+                raise OperationError(operation, f"transport '{operation.transport.kind.data}' is still a request")
+            others = taking_part.setdefault(operation.message.data, {})
+            if name in others:
+                raise OperationError(operation, f"@{name} takes part in message {operation.message.data} twice")
+            others[name] = operation
+    for message, participants in taking_part.items():
+        first = next(iter(participants.values()))
+        for name in first.participant_names:
+            if name not in participants:
+                raise OperationError(first, f"participant @{name} has no {first.name} for message {message}")
+        for operation in participants.values():
+            if _collective_key(operation) != _collective_key(first):
+                raise OperationError(operation, f"the participants of message {message} do not agree on what it is")
+
+
+def _collective_key(operation: CollectiveOp) -> tuple[object, ...]:
+    shared = (operation.reduce, operation.participants, operation.transport, operation.order)
+    return (operation.name, *shared, len(operation.operands))
+
+
+def _check_messages(actors: Mapping[str, ActorOp], everything: Mapping[str, list[Communication]]) -> None:
+    """Each message has one send, and one recv in the program of each receiver, which is not earlier."""
+    sends: dict[int, tuple[str, SendOp]] = {}
+    for name, operations in everything.items():
+        for operation in operations:
+            if isinstance(operation, SendOp):
+                _add_send(sends, name, operation, actors)
+    missing = {
+        (message, receiver): send for message, (_, send) in sends.items() for receiver in send.receiver_names
+    }
+    for name, operations in everything.items():
+        for operation in operations:
+            if isinstance(operation, ReceiveOp):
+                _match_recv(name, operation, sends, missing)
+            elif isinstance(operation, CollectiveOp) and operation.message and operation.message.data in sends:
+                raise OperationError(operation, f"message {operation.message.data} is also that of a cgc.send")
+    for (message, receiver), send in missing.items():
+        raise OperationError(send, f"@{receiver} never receives message {message}")
+
+
+def _add_send(
+    sends: dict[int, tuple[str, SendOp]], name: str, send: SendOp, actors: Mapping[str, ActorOp]
+) -> None:
+    message = send.message.data
+    if message in sends:
+        raise OperationError(send, f"message {message} is sent twice")
+    for receiver in send.receiver_names:
+        if receiver not in actors:
+            raise OperationError(send, f"there is no actor @{receiver}")
+        if receiver == name:
+            raise OperationError(send, f"@{name} sends to itself")
+    sends[message] = (name, send)
+
+
+def _match_recv(
+    name: str,
+    recv: ReceiveOp,
+    sends: Mapping[int, tuple[str, SendOp]],
+    missing: dict[tuple[int, str], SendOp],
+) -> None:
+    message = recv.message.data
+    if message not in sends:
+        raise OperationError(recv, f"nobody sends message {message}")
+    sender, send = sends[message]
+    if name not in send.receiver_names:
+        raise OperationError(recv, f"message {message} is not sent to @{name}")
+    if missing.pop((message, name), None) is None:
+        raise OperationError(recv, f"@{name} receives message {message} twice")
+    if recv.sender_name != sender:
+        raise OperationError(recv, f"message {message} is from @{sender}, not from @{recv.sender_name}")
+    if recv.transport != send.transport:
+        raise OperationError(recv, f"message {message} is sent via {send.transport.kind.data}")
+    _check_pair(recv, recv.order.data, send.order.data, send.transport.is_rendezvous)
+
+
+def _check_pair(receiving: Operation, order: int, sent: int, rendezvous: bool) -> None:
+    if order < sent:
+        raise OperationError(receiving, f"order {order} is before that of the send, {sent}")
+    if rendezvous and order != sent:
+        raise OperationError(receiving, f"order {order} is not that of the send, {sent}, with which it completes")
+
+
+@dataclass
+class _Traffic:
+    """What the programs do on one channel."""
+
+    channel: ChannelOp
+    writes: list[WriteOp] = field(default_factory=list)
+    reads: dict[str, list[ChannelReadOp]] = field(default_factory=dict)
+
+
+def _check_channels(
+    graph: GraphOp, actors: Mapping[str, ActorOp], everything: Mapping[str, list[Communication]]
+) -> None:
+    """Only the writer writes, every reader reads all messages in the order in which they are written."""
+    traffic: dict[str, _Traffic] = {}
+    for channel in graph.body.block.ops:
+        if not isinstance(channel, ChannelOp):
+            continue
+        for name in (channel.writer_name, *channel.reader_names):
+            if name not in actors:
+                raise OperationError(channel, f"there is no actor @{name}")
+        if channel.transport.kind.data in RENDEZVOUS and len(channel.reader_names) != 1:
+            raise OperationError(channel, f"{channel.transport.kind.data} has exactly one reader per channel")
+        reads: dict[str, list[ChannelReadOp]] = {name: [] for name in channel.reader_names}
+        traffic[channel.sym_name.data] = _Traffic(channel, reads=reads)
+    for name, operations in everything.items():
+        for operation in operations:
+            if isinstance(operation, WriteOp | ChannelReadOp):
+                _add_traffic(traffic, name, operation)
+    seen: set[int] = set()
+    for one in traffic.values():
+        _check_traffic(one, seen)
+
+
+def _add_traffic(traffic: Mapping[str, _Traffic], name: str, operation: WriteOp | ChannelReadOp) -> None:
+    one = traffic.get(operation.channel_name)
+    if one is None:
+        raise OperationError(operation, f"there is no channel @{operation.channel_name}")
+    if isinstance(operation, WriteOp):
+        if one.channel.writer_name != name:
+            raise OperationError(operation, f"@{operation.channel_name} is written by @{one.channel.writer_name}")
+        one.writes.append(operation)
+    elif name in one.reads:
+        one.reads[name].append(operation)
+    else:
+        raise OperationError(operation, f"@{name} is no reader of @{operation.channel_name}")
+
+
+def _check_traffic(one: _Traffic, seen: set[int]) -> None:
+    name = one.channel.sym_name.data
+    if not one.writes:
+        raise OperationError(one.channel, f"@{one.channel.writer_name} never writes @{name}")
+    for write in one.writes:
+        for message in write.message_ids:
+            if message in seen:
+                raise OperationError(write, f"message {message} is written twice")
+            seen.add(message)
+    for reader, reads in one.reads.items():
+        if len(reads) != len(one.writes):
+            counts = f"{len(one.writes)} messages, but @{reader} reads {len(reads)}"
+            raise OperationError(one.channel, f"@{name} carries {counts}")
+        for write, read in zip(one.writes, reads, strict=True):
+            if read.message_ids != write.message_ids:
+                ids = f"{list(read.message_ids)}, but the next write is {list(write.message_ids)}"
+                raise OperationError(read, f"@{reader} expects messages {ids}")
+            _check_pair(read, read.order.data, write.order.data, one.channel.transport.is_rendezvous)
