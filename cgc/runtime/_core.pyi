@@ -64,8 +64,12 @@ class Arena:
     def wait_state(self, participant: int, state: int, timeout: float) -> bool:
         """Wait until the state word is at least `state`; False at time-out. Works on a closed arena."""
     def writer(self, ring: int) -> Writer:
-        """The one writer of a ring, owned by the calling process from now on."""
-    def reader(self, ring: int, rank: int) -> Reader: ...
+        """The one writer of a ring, owned by the calling process until it is dropped.
+
+        Raises `RuntimeError` while a living process has the ring's writer, `IndexError` where there is no such ring.
+        """
+    def reader(self, ring: int, rank: int) -> Reader:
+        """The one reader of that rank, as `writer`. It goes on where an earlier reader of the rank has stopped."""
 
 class Writer:
     def write(self, kind: int, data: Buffer, buffers: Sequence[Buffer] = (), timeout: float = -1.0) -> None:
@@ -74,8 +78,13 @@ class Writer:
         Small messages lie in the slot; larger ones in a segment. A buffer inside a live `reserve` of this writer is
         not copied. Raises `ChannelTimeout`, `ChannelClosed`, `ChannelMemory`; after an error nothing was published.
         """
-    def reserve(self, nbytes: int) -> memoryview:
-        """A writable view (64-byte aligned) of a fresh segment, to be filled in place and passed to `write`."""
+    def reserve(self, nbytes: int, timeout: float = -1.0) -> memoryview:
+        """A writable view (64-byte aligned) of a fresh segment, to be filled in place and passed to `write`.
+
+        The segment is used for nothing else while a view of it is alive. What is written into it after `write` is seen
+        by the readers. It can be sent again: without a copy once all readers have dropped it, with a copy before.
+        Raises as `write` does.
+        """
     @property
     def published(self) -> int: ...
     def lag(self) -> tuple[int, ...]:
@@ -86,8 +95,9 @@ class Reader:
         """Take the next message: (kind, in-band blob, out-of-band buffers).
 
         Small blobs are private copies (`bytes`), small buffers too; large ones are read-only views of shared memory,
-        and each keeps the message's lease until the last view of it is gone. The ring's slot is released before
-        this returns. Raises `ChannelTimeout` (nothing consumed), `ChannelClosed` (after all published messages have
+        and each keeps the message's lease until the last view of it is gone. A reader that keeps 16 leases of a ring
+        (fewer with several readers) gets private copies of what follows, so that leases alone never stop a writer.
+        The ring's slot is released before this returns. Raises `ChannelTimeout` (nothing consumed), `ChannelClosed` (after all published messages have
         been consumed), `ChannelCorrupt`.
         """
     def skip(self, timeout: float = -1.0) -> None:
