@@ -1,0 +1,138 @@
+"""What the driver must know of the actors before a graph starts: where they are, and that they can take part."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.actor
+import ray.exceptions
+
+import cgc
+from cgc.runtime import ray_internals
+from cgc.runtime.program import PROGRAM_VERSION
+
+PROBE_TIMEOUT = 60.0
+"""Seconds for all actors to be alive and answer, by default: an actor may still be starting."""
+
+EARLY_LOOK = 1.0
+"""Seconds after which the actors that have answered are looked at, while others are still waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActorInfo:
+    """
+    An actor that answered.
+
+    Attributes:
+        pid: Its process.
+        node_id: Hex id of its node.
+        node_ip: Address of its node.
+        name: Its name in Ray, or an empty string.
+        actor_id: Its hex id.
+        class_name: Name of its class.
+        accelerators: Ids of the accelerators that Ray assigned, by kind ("GPU").
+        versions: cgc's version and that of the programs that it runs.
+    """
+
+    pid: int
+    node_id: str
+    node_ip: str
+    name: str
+    actor_id: str
+    class_name: str
+    accelerators: Mapping[str, tuple[str, ...]]
+    versions: tuple[str, int]
+
+    def describe(self, symbol: str) -> str:
+        """For messages: `@b (Worker "name", actor 8f…, pid 71)`."""
+        name = f' "{self.name}"' if self.name else ""
+        return f"@{symbol} ({self.class_name}{name}, actor {self.actor_id}, pid {self.pid})"
+
+
+def probe(actors: Mapping[str, ray.actor.ActorHandle], timeout: float = PROBE_TIMEOUT) -> dict[str, ActorInfo]:
+    """
+    Ask all actors at once who and where they are; keys are the actors' symbols.
+
+    Raises `ActorDiedError` for a dead actor, `GetTimeoutError` for one that is not alive in time, `ValueError` for one
+    that cannot take part: on another node, or with another version of cgc. Each names the actor.
+    """
+    refs = {symbol: ray_internals.call_on_actor(actor, _describe) for symbol, actor in actors.items()}
+    infos: dict[str, ActorInfo] = {}
+    deadline = time.monotonic() + timeout
+    for patience in (min(EARLY_LOOK, timeout), timeout):  # a dead actor is reported before a slow one is waited for
+        waited_for = {ref: symbol for symbol, ref in refs.items() if symbol not in infos}
+        if not waited_for:
+            break
+        remaining = max(0.0, min(patience, deadline - time.monotonic()))
+        arrived, _ = ray.wait(list(waited_for), num_returns=len(waited_for), timeout=remaining)
+        for ref in arrived:
+            symbol = waited_for[ref]
+            infos[symbol] = _receive(ref, describe_handle(symbol, actors[symbol]))
+    missing = [describe_handle(symbol, actors[symbol]) for symbol in refs if symbol not in infos]
+    if missing:
+        raise ray.exceptions.GetTimeoutError(
+            f"not alive after {timeout:g} s: {', '.join(missing)}: an actor may wait for resources, or its "
+            "constructor may still be running"
+        )
+    _require_same_node(infos)
+    _require_same_version(infos)
+    return {symbol: infos[symbol] for symbol in actors}
+
+
+def describe_handle(symbol: str, actor: ray.actor.ActorHandle) -> str:
+    """For messages about an actor that has not answered: `@b (Worker, actor 8f…)`."""
+    return f"@{symbol} ({ray_internals.actor_class_name(actor)}, actor {ray_internals.actor_id(actor)})"
+
+
+def _describe(instance: Any) -> ActorInfo:
+    """Runs on the actor."""
+    context = ray.get_runtime_context()
+    return ActorInfo(
+        pid=os.getpid(),
+        node_id=context.get_node_id(),
+        node_ip=ray.util.get_node_ip_address(),
+        name=context.get_actor_name() or "",
+        actor_id=context.get_actor_id() or "",
+        class_name=type(instance).__name__,
+        accelerators={kind: tuple(ids) for kind, ids in context.get_accelerator_ids().items() if ids},
+        versions=(cgc.__version__, PROGRAM_VERSION),
+    )
+
+
+def _receive(ref: ray.ObjectRef[Any], label: str) -> ActorInfo:
+    try:
+        info: ActorInfo = ray.get(ref)
+    except ray.exceptions.RayActorError as error:
+        raise ray_internals.prefix_actor_error(error, f"Actor {label} cannot take part in a graph. ") from None
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ImportError):
+            raise ValueError(f"actor {label} cannot import cgc: install it in the actors' environment too") from error
+        raise
+    return info
+
+
+def _require_same_node(infos: Mapping[str, ActorInfo]) -> None:
+    here = ray.get_runtime_context().get_node_id()
+    elsewhere = [f"{info.describe(symbol)} on {info.node_ip}" for symbol, info in infos.items() if info.node_id != here]
+    if elsewhere:
+        raise ValueError(
+            "not yet supported: actors on another node than the driver: "
+            + ", ".join(elsewhere)
+            + "; place them with NodeAffinitySchedulingStrategy, or run the driver there"
+        )
+
+
+def _require_same_version(infos: Mapping[str, ActorInfo]) -> None:
+    here = (cgc.__version__, PROGRAM_VERSION)
+    other = [
+        f"{info.describe(symbol)} has cgc {info.versions[0]} (programs v{info.versions[1]})"
+        for symbol, info in infos.items()
+        if info.versions != here
+    ]
+    if other:
+        raise ValueError(f"the driver has cgc {here[0]} (programs v{here[1]}), but " + ", ".join(other))

@@ -1,0 +1,294 @@
+"""
+The driver side: a compiled graph is started, executed, and torn down here.
+
+    driver = start_driver(programs, actors, DriverOptions())
+    ref = driver.execute("hello")            # a GraphRef, or a list of them with returns_list
+    ray.get(ref)
+    driver.teardown()
+
+`programs` holds the emitted programs by symbol, `"driver"` among them; `actors` the live handles by the same symbols.
+With `enable_asyncio` the driver is an `AsyncDriver` (asyncio_driver.py) whose `execute_async` returns futures.
+
+The semantics are those of Ray's CompiledDAG, error texts included, with these differences: a ref can be read again
+after a time-out; an output waits only for its own actor; an error spoils only the outputs that depend on it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import ray.actor
+import ray.exceptions
+from ray.dag import DAGContext
+
+from cgc.runtime import _core, ray_internals
+from cgc.runtime.cluster import PROBE_TIMEOUT, ActorInfo, probe
+from cgc.runtime.inlets import Inlets
+from cgc.runtime.outlets import BufferFullError, Outlets
+from cgc.runtime.program import DRIVER, Program
+from cgc.runtime.refs import GraphRef
+from cgc.runtime.session import Session
+from cgc.runtime.status import ParticipantStatus, explain_lateness
+
+
+@dataclass(frozen=True, slots=True)
+class DriverOptions:
+    """
+    How a graph runs. None takes the value of `ray.dag.DAGContext` when the graph is started.
+
+    Attributes:
+        returns_list: Whether `execute` returns a list of refs (the graph ends in a MultiOutputNode).
+        enable_asyncio: Run with `execute_async` instead of `execute`.
+        submit_timeout: Seconds that `execute` may wait for room; -1 is for ever, 0 not at all.
+        get_timeout: Seconds that `get` waits by default; -1 is for ever, 0 not at all.
+        max_inflight_executions: Executions that may be submitted and not yet read.
+        max_buffered_results: Executions whose results may be kept because later ones were read first.
+        max_channel_bytes: Limit of the graph's shared memory, 0 for none.
+        spin_us: Microseconds that a waiting party polls before it sleeps, negative for the native core's default.
+        probe_timeout: Seconds for all actors to be alive at the start.
+    """
+
+    returns_list: bool = False
+    enable_asyncio: bool = False
+    submit_timeout: float | None = None
+    get_timeout: float | None = None
+    max_inflight_executions: int | None = None
+    max_buffered_results: int | None = None
+    max_channel_bytes: int = 0
+    spin_us: int = -1
+    probe_timeout: float = PROBE_TIMEOUT
+
+
+def start_driver(
+    programs: Mapping[str, Program],
+    actors: Mapping[str, ray.actor.ActorHandle],
+    options: DriverOptions | None = None,
+    infos: Mapping[str, ActorInfo] | None = None,
+) -> BaseDriver:
+    """
+    Start a graph: probe the actors (unless `infos` is their `probe`), allocate memory, start the loops.
+
+    Raises `ActorDiedError` for an actor that is dead or dies meanwhile, `GetTimeoutError` for one that is not alive in
+    time, `ValueError` for one that cannot take part, `MemoryError` where there is no shared memory. After an error
+    nothing is left, on no actor.
+    """
+    options = options or DriverOptions()
+    actors = {symbol: actors[symbol] for symbol in programs if symbol != DRIVER}
+    infos = infos or probe(actors, options.probe_timeout)
+    workers = {symbol: program for symbol, program in programs.items() if symbol != DRIVER}
+    session = Session.start(
+        workers | {DRIVER: programs[DRIVER]},
+        actors,
+        infos,
+        max_bytes=options.max_channel_bytes,
+        spin_us=options.spin_us,
+    )
+    try:
+        if options.enable_asyncio:
+            from cgc.runtime.asyncio_driver import AsyncDriver
+
+            return AsyncDriver(programs[DRIVER], session, options)
+        return Driver(programs[DRIVER], session, options)
+    except BaseException:
+        session.close()
+        raise
+
+
+class BaseDriver:
+    """What synchronous and asyncio drivers share: inputs, limits, failure and end."""
+
+    def __init__(self, program: Program, session: Session, options: DriverOptions) -> None:
+        context = DAGContext.get_current()
+        self._session = session
+        self._graph = program.graph
+        self._returns_list = options.returns_list
+        self._submit_timeout: float = _default(options.submit_timeout, context.submit_timeout)
+        self._get_timeout: float = _default(options.get_timeout, context.get_timeout)
+        self._max_inflight: int = _default(options.max_inflight_executions, context.max_inflight_executions)
+        self._inlets = Inlets(program, session.arena)
+        self._outlets = Outlets(
+            program, session.arena, _default(options.max_buffered_results, context.max_buffered_results)
+        )
+        self._submit_lock = threading.Lock()
+        self._hook = _ShutdownHook(session)
+        ray_internals.register_for_shutdown(program.graph, self._hook)
+        self._finalizer = weakref.finalize(self, session.close)
+
+    @property
+    def is_teardown(self) -> bool:
+        """Whether the graph was torn down."""
+        return self._session.is_down
+
+    @property
+    def infos(self) -> Mapping[str, ActorInfo]:
+        """What the actors said of themselves at the start, by symbol."""
+        return {member.symbol: member.info for member in self._session.members}
+
+    def get_id(self) -> str:
+        """The graph's id."""
+        return self._graph
+
+    def status(self) -> list[ParticipantStatus]:
+        """What each actor is doing now."""
+        return self._session.status()
+
+    def teardown(self, kill_actors: bool = False) -> None:
+        """
+        End the graph: after this its actors serve other calls and graphs. Idempotent.
+
+        Waits for the actors' loops at most `DAGContext.teardown_timeout` seconds; names the late ones in a warning.
+        """
+        self._finalizer.detach()
+        self._session.teardown(kill_actors)
+
+    def _raise_if_too_many_inflight(self, inflight: int) -> None:
+        if inflight >= self._max_inflight:
+            raise ray.exceptions.RayCgraphCapacityExceeded(
+                f"The compiled graph can't have more than {self._max_inflight} in-flight executions, and you currently "
+                f"have {inflight} in-flight executions. Retrieve an output using ray.get before submitting more "
+                "requests or increase `_max_inflight_executions`. "
+                "`dag.experimental_compile(_max_inflight_executions=...)`"
+            )
+
+    def _raise_buffer_full(self, kept: int) -> NoReturn:
+        raise ray.exceptions.RayCgraphCapacityExceeded(
+            f"The compiled graph can't have more than {self._outlets.max_records} buffered results, and you currently "
+            f"have {kept} buffered results. Call `ray.get()` on CompiledDAGRef's (or await on CompiledDAGFuture's) to "
+            "retrieve results, or increase `_max_buffered_results` if buffering is desired, note that this will "
+            "increase driver memory usage."
+        ) from None
+
+    def _submit_timeout_error(self, error: _core.ChannelTimeout) -> ray.exceptions.RayChannelTimeoutError:
+        return ray.exceptions.RayChannelTimeoutError(
+            "If the execution is expected to take a long time, increase RAY_CGRAPH_submit_timeout which is currently "
+            f"{self._submit_timeout} seconds. Otherwise, this may indicate that execution is hanging. "
+            + explain_lateness(self.status())
+        )
+
+    def _get_timeout_error(self) -> ray.exceptions.RayChannelTimeoutError:
+        return ray.exceptions.RayChannelTimeoutError(
+            "If the execution is expected to take a long time, increase RAY_CGRAPH_get_timeout which is currently "
+            f"{self._get_timeout} seconds. Otherwise, this may indicate that the execution is hanging. "
+            + explain_lateness(self.status())
+        )
+
+
+class Driver(BaseDriver):
+    """Executes a graph and reads its results in the calling thread. Thread-safe."""
+
+    def __init__(self, program: Program, session: Session, options: DriverOptions) -> None:
+        super().__init__(program, session, options)
+        self._fetch_lock = threading.Lock()
+        self._dropped: deque[tuple[int, int]] = deque()
+
+    def execute(self, *args: Any, **kwargs: Any) -> GraphRef | list[GraphRef]:
+        """
+        Submit one execution; returns a ref, or one per output.
+
+        Raises ValueError for wrong inputs, TypeError for one that cannot be sent, `RayCgraphCapacityExceeded`,
+        `RayChannelTimeoutError` if there is no room within the submit time-out, and once the graph has ended its
+        reason: `ActorDiedError`, or `RayChannelError` after `teardown`.
+        """
+        inlets, outlets = self._inlets, self._outlets
+        inlets.check(args, kwargs)
+        with self._submit_lock:
+            execution = inlets.submitted
+            if self._dropped or execution - outlets.finished >= self._max_inflight or outlets.outputs > 1:
+                self._make_room(execution)
+            record = outlets.open_record(execution)
+            try:
+                inlets.submit(args, kwargs, self._submit_timeout)
+            except BaseException as error:
+                outlets.records.pop(execution, None)
+                self._raise_submission_error(error)
+            if inlets.passes_on:
+                for output, value in inlets.passed_on(args, kwargs):
+                    record[output] = value
+        if self._returns_list:
+            return [GraphRef(self, execution, output, output) for output in range(outlets.outputs)]
+        return GraphRef(self, execution, 0, None)
+
+    async def execute_async(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: the graph was not compiled for asyncio."""
+        raise ValueError("Use execute if enable_asyncio=False")
+
+    def fetch(self, execution: int, output: int, timeout: float | None) -> Any:
+        """One output, an `ErrorValue` perhaps. For `GraphRef.get`, see there."""
+        if timeout is None:
+            timeout = self._get_timeout
+        lock = self._fetch_lock
+        if not lock.acquire(False):
+            timeout = self._wait_for_other_reader(timeout)
+        try:
+            return self._outlets.claim(execution, output, timeout)
+        except _core.ChannelTimeout:
+            raise self._get_timeout_error() from None
+        except _core.ChannelClosed:
+            raise self._session.failure() from None
+        except BufferFullError as full:
+            self._raise_buffer_full(full.kept)
+        finally:
+            lock.release()
+
+    def drop(self, execution: int, output: int) -> None:
+        """A ref went out of scope unread. May be called by the garbage collector anywhere, so it takes no lock."""
+        self._dropped.append((execution, output))
+
+    def teardown(self, kill_actors: bool = False) -> None:
+        super().teardown(kill_actors)
+
+    def _wait_for_other_reader(self, timeout: float) -> float:
+        """Take the fetch lock while another thread waits for a result; returns what is left of the time-out."""
+        begin = time.monotonic()
+        if not self._fetch_lock.acquire(timeout=timeout if timeout >= 0 else -1):
+            raise self._get_timeout_error()
+        return max(0.0, timeout - (time.monotonic() - begin)) if timeout > 0 else timeout
+
+    def _make_room(self, execution: int) -> None:
+        """Discard what nobody can read any more; raise if there are too many executions in flight after that."""
+        outlets = self._outlets
+        full = execution - outlets.finished >= self._max_inflight or execution - outlets.slowest >= self._max_inflight
+        if not self._fetch_lock.acquire(full, self._submit_timeout if full and self._submit_timeout >= 0 else -1):
+            if full:
+                self._raise_if_too_many_inflight(execution - outlets.finished)
+            return
+        try:
+            while self._dropped:
+                outlets.give_up(*self._dropped.popleft())
+            while execution - outlets.finished >= self._max_inflight:
+                if not outlets.discard_oldest(self._get_timeout):
+                    self._raise_if_too_many_inflight(execution - outlets.finished)
+            outlets.catch_up(execution - self._max_inflight, self._get_timeout)
+        except _core.ChannelTimeout:
+            raise self._get_timeout_error() from None
+        except _core.ChannelClosed:
+            raise self._session.failure() from None
+        finally:
+            self._fetch_lock.release()
+
+    def _raise_submission_error(self, error: BaseException) -> NoReturn:
+        if isinstance(error, _core.ChannelTimeout):
+            raise self._submit_timeout_error(error) from None
+        if isinstance(error, _core.ChannelClosed):
+            raise self._session.failure() from None
+        raise error
+
+
+class _ShutdownHook:
+    """Ends the graph at `ray.shutdown()`; Ray ends the actors itself."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def teardown(self, kill_actors: bool = False) -> None:
+        self._session.close()
+
+
+def _default(value: Any, default: Any) -> Any:
+    return default if value is None else value

@@ -1,0 +1,197 @@
+"""
+The submitting half of the driver's program: inputs are checked, encoded, and written to the graph's channels.
+
+Either nothing of an execution is published or, in the end, all of it: when a write fails after another one of the same
+execution went out, the rest stays here and goes out before the next execution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cgc.runtime import _core, serialization
+from cgc.runtime.link import ContainedRefs, Registers, ValueNames, unplaceable
+from cgc.runtime.program import ChannelSpec, Input, Output, Program, Write
+from cgc.runtime.task_errors import ErrorValue
+
+
+class Inlets:
+    """
+    Checks and submits inputs. One thread at a time.
+
+    Attributes:
+        submitted: Executions of which something was published.
+    """
+
+    def __init__(self, program: Program, arena: _core.Arena) -> None:
+        self._inputs = [operation for operation in program.operations if isinstance(operation, Input)]
+        keys = {operation.key for operation in self._inputs}
+        whole = None in keys
+        self._positional = 1 if whole else max((key + 1 for key in keys if isinstance(key, int)), default=0)
+        self._keywords = tuple(sorted(key for key in keys if isinstance(key, str)))
+        self._registers: Registers = [None] * program.registers
+        channels = {channel.name: channel for channel in program.channels}
+        names = ValueNames(program)
+        self._writes = [
+            _DriverWrite(operation, channels[operation.channel], arena, self._registers, names)
+            for operation in program.operations
+            if isinstance(operation, Write)
+        ]
+        self._only = self._writes[0] if self._is_plain() else None
+        self._passed_on = _passed_on(program, self._inputs)
+        self._unsent: list[tuple[_DriverWrite, serialization.Message]] = []
+        self.submitted = 0
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise ValueError, with Ray's text, for the wrong number or names of inputs."""
+        if len(args) != self._positional:
+            raise ValueError(
+                "dag.execute() or dag.execute_async() must be called with "
+                f"{self._positional} positional args, got {len(args)}"
+            )
+        for keyword in self._keywords:
+            if keyword not in kwargs:
+                raise ValueError(f"dag.execute() or dag.execute_async() must be called with kwarg `{keyword}`")
+        if len(kwargs) > len(self._keywords):
+            surplus = sorted(kwargs.keys() - set(self._keywords))
+            raise ValueError(f"the graph has no input of the name {', '.join(f'`{name}`' for name in surplus)}")
+
+    def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float) -> None:
+        """
+        Publish one execution's inputs; counts it in `submitted` if anything went out.
+
+        Raises what pickling an input raises (nothing was published then), `ChannelTimeout`, `ChannelClosed`,
+        `MemoryError`.
+        """
+        if self._unsent:
+            self.finish(timeout)
+        only = self._only
+        try:
+            if only is not None:
+                kind, blob, buffers = only.encode_input(args[0])
+                only.write(kind, blob, buffers, timeout)
+                if only.kept or only.encoder.contained:
+                    only.keep_contained()
+                self.submitted += 1
+            else:
+                self._submit_all(args, kwargs, timeout)
+        except BaseException:  # KeyboardInterrupt too: it may come after a message went out
+            self._settle()
+            raise
+
+    def finish(self, timeout: float) -> None:
+        """Send what is left of an execution whose submission was cut short. Raises as `submit`."""
+        while self._unsent:
+            write, message = self._unsent[0]
+            if write.writer.published < self.submitted:
+                write.send(message, timeout)
+            del self._unsent[0]
+
+    def passed_on(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[int, Any]]:
+        """(position, value) of the outputs that are inputs."""
+        return [(position, _select(operation, args, kwargs)) for position, operation in self._passed_on]
+
+    @property
+    def passes_on(self) -> bool:
+        return bool(self._passed_on)
+
+    def _is_plain(self) -> bool:
+        """One input, taken as a whole, goes out in one message: the case that has to be fast."""
+        return (
+            len(self._inputs) == 1
+            and self._inputs[0].key is None
+            and len(self._writes) == 1
+            and self._writes[0].sources == (self._inputs[0].into,)
+        )
+
+    def _submit_all(self, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float) -> None:
+        registers = self._registers
+        for operation in self._inputs:
+            registers[operation.into] = _select(operation, args, kwargs)
+        try:
+            self._unsent = [(write, write.encode()) for write in self._writes]
+        finally:
+            for operation in self._inputs:
+                registers[operation.into] = None
+        first_write, first_message = self._unsent[0]
+        first_write.send(first_message, timeout)
+        self.submitted += 1
+        del self._unsent[0]
+        try:
+            self.finish(timeout)
+        except MemoryError as error:  # the first message is out, so every reader must get one
+            self._unsent = [(write, write.error_message(error)) for write, _ in self._unsent]
+            self.finish(timeout)
+            raise
+
+    def _settle(self) -> None:
+        """After an exception: count the execution if a message of it is out, and keep the rest only then."""
+        if self._writes and max(write.writer.published for write in self._writes) > self.submitted:
+            self.submitted += 1
+        self._unsent = [(write, message) for write, message in self._unsent if write.writer.published < self.submitted]
+
+
+class _DriverWrite:
+    """One write of the driver's program."""
+
+    def __init__(
+        self, operation: Write, channel: ChannelSpec, arena: _core.Arena, registers: Registers, names: ValueNames
+    ) -> None:
+        self.writer = arena.writer(channel.index)
+        self.write = self.writer.write
+        self.encoder = serialization.Encoder()
+        self.sources = operation.values
+        self.kept = ContainedRefs(self.writer, channel.slots)
+        self._registers = registers
+        self._names = names
+
+    def encode(self) -> serialization.Message:
+        values = [self._registers[source] for source in self.sources]
+        if len(values) == 1:
+            return self.encode_input(values[0])
+        return self.encoder.encode_many(values, lambda position, error: self._refuse(values[position], error))
+
+    def encode_input(self, value: Any) -> serialization.Message:
+        """The message of one input. Raises TypeError for one that cannot be pickled."""
+        try:
+            return self.encoder.encode(value)
+        except Exception as error:
+            self._refuse(value, error)
+            raise
+
+    def send(self, message: serialization.Message, timeout: float) -> None:
+        kind, blob, buffers = message
+        self.write(kind, blob, buffers, timeout)
+        self.keep_contained()
+
+    def keep_contained(self) -> None:
+        self.kept.keep(self.encoder.contained)
+        self.encoder.contained = ()
+
+    def error_message(self, error: MemoryError) -> serialization.Message:
+        """What the readers get instead of inputs for which there is no shared memory."""
+        errors: list[ErrorValue] = [unplaceable(self._names.of(source), error) for source in self.sources]
+        if len(errors) == 1:
+            return self.encoder.encode(errors[0])
+        return self.encoder.encode_many(errors, lambda position, _: errors[position])
+
+    def _refuse(self, value: Any, error: Exception) -> ErrorValue:
+        kind = type(value)
+        raise TypeError(
+            f"an input of the graph, a {kind.__module__}.{kind.__qualname__}, cannot be sent: {error}"
+        ) from error
+
+
+def _passed_on(program: Program, inputs: Sequence[Input]) -> list[tuple[int, Input]]:
+    makers = {operation.into: operation for operation in inputs}
+    outputs = [operation for operation in program.operations if isinstance(operation, Output)]
+    values = outputs[0].values if outputs else ()
+    return [(position, makers[register]) for position, register in enumerate(values) if register in makers]
+
+
+def _select(operation: Input, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    key = operation.key
+    if key is None:
+        return args[0]
+    return args[key] if isinstance(key, int) else kwargs[key]

@@ -1,0 +1,260 @@
+"""
+Linking: a program and an arena become a list of closures, one an operation, with everything looked up once.
+
+A step takes no arguments; it works on the registers that were bound into it. Errors of the user's code and data become
+`ErrorValue`s in the registers that they would have filled, so a step raises only what ends the loop: `ChannelClosed`,
+`ActorExitRequest`, or a defect of cgc.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cgc.runtime import _core, ray_internals, serialization
+from cgc.runtime.program import Argument, Call, ChannelSpec, Constant, Program, Read, Register, Write
+from cgc.runtime.task_errors import ErrorValue
+
+Step = Callable[[], None]
+Registers = list[Any]
+
+
+class ActorExitRequest(BaseException):
+    """A method asked for the end of its actor, as `ray.actor.exit_actor()` and `sys.exit()` do."""
+
+
+def link(program: Program, instance: Any, arena: _core.Arena) -> list[Step]:
+    """The steps of an actor's program. Raises AttributeError for a method that the actor does not have."""
+    registers: Registers = [None] * program.registers
+    channels = {channel.name: channel for channel in program.channels}
+    names = ValueNames(program)
+    steps: list[Step] = []
+    for operation in program.operations:
+        if isinstance(operation, Read):
+            channel = channels[operation.channel]
+            reader = arena.reader(channel.index, channel.readers.index(program.actor))
+            steps.append(_link_read(operation, reader, registers, names))
+        elif isinstance(operation, Call):
+            steps.append(_link_call(operation, instance, registers))
+        elif isinstance(operation, Write):
+            channel = channels[operation.channel]
+            steps.append(_link_write(operation, arena.writer(channel.index), channel, registers, names))
+        else:
+            raise TypeError(f"program @{program.actor}: {type(operation).__name__} is an operation of the driver")
+    return steps
+
+
+class ValueNames:
+    """What to call a register's value in an error: the operation that made it, and where that was bound."""
+
+    def __init__(self, program: Program) -> None:
+        self.actor = program.actor
+        self._makers: dict[int, str] = {}
+        for operation in program.operations:
+            maker = f"call {operation.method}" if isinstance(operation, Call) else str(operation).partition("= ")[2]
+            for register in getattr(operation, "into", None) or ():
+                self._makers[register] = f"{maker} on @{program.actor}" + _at(operation.location)
+
+    def of(self, register: int) -> str:
+        """For example `call fwd on @b (stages.py:13)`."""
+        return self._makers.get(register, f"r{register} of @{self.actor}")
+
+
+class ContainedRefs:
+    """
+    Keeps ObjectRefs and actor handles alive that travel inside messages, until the receiver must hold its own.
+
+    That is the case once the slot of a message has been used again: every reader has taken later messages since.
+    """
+
+    __slots__ = ("_kept", "_slots", "_writer")
+
+    def __init__(self, writer: _core.Writer, slots: int) -> None:
+        self._writer = writer
+        self._slots = slots
+        self._kept: deque[tuple[int, tuple[Any, ...]]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._kept)
+
+    def keep(self, contained: tuple[Any, ...]) -> None:
+        """Keep what was in the message just published, and let go of what is old."""
+        published = self._writer.published
+        while self._kept and self._kept[0][0] + self._slots < published:
+            self._kept.popleft()
+        if contained:
+            self._kept.append((published, contained))
+
+
+def unsendable(value: Any, name: str, error: Exception) -> ErrorValue:
+    """What is sent instead of a value that cannot be pickled."""
+    kind = type(value)
+    told = TypeError(f"the result of {name} cannot be sent: {kind.__module__}.{kind.__qualname__}: {error}")
+    return ErrorValue.from_exception(told.with_traceback(error.__traceback__), name, skip_frames=0)
+
+
+def unreadable(name: str, error: Exception) -> ErrorValue:
+    """What is read instead of a value that cannot be unpickled: the same exception, with the node's name."""
+    return ErrorValue.from_exception(error, name, note="while deserialising the value", skip_frames=0)
+
+
+def unplaceable(name: str, error: MemoryError) -> ErrorValue:
+    """What is sent instead of a value for which there is no shared memory."""
+    return ErrorValue.from_exception(MemoryError(f"the result of {name} cannot be sent: {error}"), name)
+
+
+def _at(location: str) -> str:
+    return f" ({location})" if location else ""
+
+
+def _link_read(operation: Read, reader: _core.Reader, registers: Registers, names: ValueNames) -> Step:
+    read = reader.read
+    decoders = serialization.DECODERS
+    name = f"{operation} on @{names.actor}{_at(operation.location)}"
+
+    def read_one() -> None:
+        kind, blob, buffers = read()
+        try:
+            registers[target] = decoders[kind](blob, buffers)
+        except Exception as error:
+            registers[target] = unreadable(name, error)
+
+    def read_many() -> None:
+        _, blob, buffers = read()
+        values = serialization.decode_many(blob, buffers, count, lambda _, error: unreadable(name, error))
+        for register, value in zip(targets, values, strict=True):
+            registers[register] = value
+
+    targets = operation.into
+    count = len(targets)
+    target = targets[0]
+    return read_one if count == 1 else read_many
+
+
+def _link_write(
+    operation: Write, writer: _core.Writer, channel: ChannelSpec, registers: Registers, names: ValueNames
+) -> Step:
+    encoder = serialization.Encoder()
+    encode = encoder.encode
+    write = writer.write
+    kept = ContainedRefs(writer, channel.slots)
+    sources = operation.values
+    source = sources[0]
+    drop = operation.drop
+
+    def replace(position: int, error: Exception) -> ErrorValue:
+        register = sources[position]
+        return unsendable(registers[register], names.of(register), error)
+
+    def write_one() -> None:
+        try:
+            kind, blob, buffers = encode(registers[source])
+        except Exception as error:
+            kind, blob, buffers = encode(replace(0, error))
+        publish(kind, blob, buffers)
+
+    def write_many() -> None:
+        publish(*encoder.encode_many([registers[register] for register in sources], replace))
+
+    def publish(kind: int, blob: Any, buffers: Sequence[Any]) -> None:
+        try:
+            write(kind, blob, buffers)
+        except MemoryError as error:
+            errors = [unplaceable(names.of(register), error) for register in sources]
+            write(*(encode(errors[0]) if len(errors) == 1 else encoder.encode_many(errors, replace)))
+        if kept or encoder.contained:
+            kept.keep(encoder.contained)
+            encoder.contained = ()
+        for register in drop:
+            registers[register] = None
+
+    return write_one if len(sources) == 1 else write_many
+
+
+def _link_call(operation: Call, instance: Any, registers: Registers) -> Step:
+    name = f"{type(instance).__name__}.{operation.method}"
+    method = getattr(instance, operation.method)
+    compute = _link_arguments(operation, method, registers)
+    drop = operation.drop
+    targets = operation.into
+    target = targets[0] if targets else None
+    note = f"in the node bound at {operation.location}" if operation.location else ""
+
+    def call_with_one_result() -> None:
+        try:
+            result = compute()
+        except BaseException as error:
+            result = failed(error)
+        for register in drop:
+            registers[register] = None
+        registers[target] = result  # type: ignore[index]
+
+    def call_with_other_results() -> None:
+        try:
+            results = _unpack(compute(), len(targets))
+        except BaseException as error:
+            results = [failed(error)] * len(targets)
+        for register in drop:
+            registers[register] = None
+        for register, result in zip(targets, results, strict=True):
+            registers[register] = result
+
+    def failed(error: BaseException) -> ErrorValue:
+        if isinstance(error, ray_internals.INTENDED_EXITS):
+            raise ActorExitRequest(f"{name}: {type(error).__name__}: {error}") from error
+        return ErrorValue.from_exception(error, name, note=note, instance=instance, skip_frames=2)
+
+    return call_with_one_result if len(targets) == 1 else call_with_other_results
+
+
+def _unpack(result: Any, count: int) -> Sequence[Any]:
+    if isinstance(result, ErrorValue):
+        return [result] * count
+    if count == 0:
+        return ()
+    if not isinstance(result, tuple | list) or len(result) != count:
+        got = f"{len(result)} values" if isinstance(result, tuple | list) else type(result).__name__
+        raise ValueError(f"the method was to return {count} values, a tuple, and returned {got}")
+    return result
+
+
+def _link_arguments(operation: Call, method: Callable[..., Any], registers: Registers) -> Callable[[], Any]:
+    """A function that calls the method, or gives back an error that is among its arguments."""
+    arguments = operation.args
+    if len(arguments) == 1 and not operation.kwargs and isinstance(arguments[0], Register):
+        only = arguments[0].index
+
+        def call_with_one_register() -> Any:
+            argument = registers[only]
+            return argument if type(argument) is ErrorValue else method(argument)
+
+        return call_with_one_register
+
+    positional, positional_holes = _template(arguments)
+    keywords, keyword_holes = _template([argument for _, argument in operation.kwargs])
+    names = [name for name, _ in operation.kwargs]
+    sources = [register for _, register in positional_holes + keyword_holes]
+
+    def call_with_template() -> Any:
+        for register in sources:
+            if type(registers[register]) is ErrorValue:
+                return registers[register]
+        args = positional.copy()
+        for position, register in positional_holes:
+            args[position] = registers[register]
+        if not names:
+            return method(*args)
+        values = keywords.copy()
+        for position, register in keyword_holes:
+            values[position] = registers[register]
+        return method(*args, **dict(zip(names, values, strict=True)))
+
+    return call_with_template
+
+
+def _template(arguments: Sequence[Argument]) -> tuple[list[Any], list[tuple[int, int]]]:
+    """Values of the constants in their places, and (place, register) of the rest."""
+    values = [argument.value if isinstance(argument, Constant) else None for argument in arguments]
+    holes = [(place, argument.index) for place, argument in enumerate(arguments) if isinstance(argument, Register)]
+    return values, holes

@@ -1,0 +1,227 @@
+"""
+The fetching half of the driver's program: messages are read from the graph's channels and kept until claimed.
+
+Each channel to the driver is an *outlet* with its own position, so that an output never waits for another one's actor.
+A *record* holds the outputs of one execution that somebody may still claim; what nobody can claim is skipped unread.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from cgc.runtime import _core, protocol, serialization
+from cgc.runtime.link import ValueNames, unreadable
+from cgc.runtime.program import Output, Program, Read
+from cgc.runtime.task_errors import ErrorValue
+
+
+class _Mark:
+    """A place in a record that holds no value."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+PENDING: Any = _Mark("pending")
+GONE: Any = _Mark("gone")
+
+Record = list[Any]
+"""The outputs of an execution in order, each a value, PENDING or GONE; then the number of places that are not GONE."""
+
+
+class Outlet:
+    """
+    One channel to the driver.
+
+    Attributes:
+        next: The execution whose message is read next.
+        places: For each value of a message, the positions of the outputs that it is.
+    """
+
+    __slots__ = ("_name", "next", "places", "read", "reader", "ready", "skip")
+
+    def __init__(self, reader: _core.Reader, places: tuple[tuple[int, ...], ...], name: str) -> None:
+        self.reader = reader
+        self.read = reader.read
+        self.skip = reader.skip
+        self.ready = reader.ready
+        self.next = 0
+        self.places = places
+        self._name = name
+
+    def decode(self, message: tuple[int, Any, list[memoryview]]) -> list[Any]:
+        """The values of a message; one that cannot be decoded becomes an error."""
+        kind, blob, buffers = message
+        if kind == protocol.MULTI:
+            return serialization.decode_many(blob, buffers, len(self.places), lambda _, error: self._refuse(error))
+        try:
+            return [serialization.DECODERS[kind](blob, buffers)]
+        except Exception as error:
+            return [self._refuse(error)]
+
+    def _refuse(self, error: Exception) -> ErrorValue:
+        return unreadable(self._name, error)
+
+
+class Outlets:
+    """
+    All outlets of a graph, and the records. One thread at a time, but for `open_record`.
+
+    Attributes:
+        outputs: Number of the graph's outputs.
+        finished: Executions of which something was read, or that were skipped.
+        records: By execution.
+    """
+
+    def __init__(self, program: Program, arena: _core.Arena, max_records: int) -> None:
+        values = next(operation.values for operation in program.operations if isinstance(operation, Output))
+        self.outputs = len(values)
+        self.finished = 0
+        self.records: dict[int, Record] = {}
+        self.max_records = max_records
+        self._outlets = _make_outlets(program, arena, values)
+        self._outlet_of = {place: outlet for outlet in self._outlets for places in outlet.places for place in places}
+        self._blank = [PENDING] * self.outputs + [self.outputs]
+
+    def open_record(self, execution: int) -> Record:
+        """Expect the outputs of an execution. To be called before its inputs are submitted."""
+        record = self._blank.copy()
+        self.records[execution] = record
+        return record
+
+    def claim(self, execution: int, output: int, timeout: float) -> Any:
+        """
+        Hand out one output, reading as far as needed. Once only: KeyError after that.
+
+        Raises `ChannelTimeout` (later calls go on), `ChannelClosed`, and `BufferFullError` where older executions fill the
+        buffer.
+        """
+        record = self.records[execution]
+        if record[output] is PENDING:
+            self._read_until(self._outlet_of[output], execution, timeout)
+        elif record[output] is GONE:
+            raise KeyError(execution)
+        value = record[output]
+        self.give_up(execution, output)
+        return value
+
+    def give_up(self, execution: int, output: int) -> None:
+        """Nobody will claim this output any more. Idempotent."""
+        record = self.records.get(execution)
+        if record is None or record[output] is GONE:
+            return
+        record[output] = GONE
+        record[-1] -= 1
+        if not record[-1]:
+            del self.records[execution]
+
+    def discard_oldest(self, timeout: float) -> bool:
+        """Read past the oldest unfinished execution if nobody can claim it; False if somebody can."""
+        oldest = self.finished
+        if oldest in self.records:
+            return False
+        for outlet in self._outlets:
+            while outlet.next <= oldest:
+                self._take(outlet, timeout)
+        self.finished = max(self.finished, oldest + 1)
+        return True
+
+    def catch_up(self, execution: int, timeout: float) -> None:
+        """Read every outlet up to and including `execution`: a writer may wait for the room."""
+        for outlet in self._outlets:
+            while outlet.next <= execution:
+                self._take(outlet, timeout)
+
+    @property
+    def slowest(self) -> int:
+        """The least number of messages that were read of an outlet."""
+        return min((outlet.next for outlet in self._outlets), default=self.finished)
+
+    def _read_until(self, outlet: Outlet, execution: int, timeout: float) -> None:
+        if outlet.next == execution:
+            self._require_room()
+            self._take(outlet, timeout)
+        else:
+            deadline = time.monotonic() + timeout
+            while outlet.next <= execution:
+                self._require_room()
+                self._take(outlet, timeout)
+                if timeout > 0:
+                    timeout = max(0.0, deadline - time.monotonic())
+        if len(self._outlets) > 1:
+            self._take_what_is_ready()
+
+    def _take_what_is_ready(self) -> None:
+        """Keep the other outlets moving, so that their writers find room although nobody claims their outputs yet."""
+        for outlet in self._outlets:
+            while outlet.next < self.finished and outlet.ready():
+                self._take(outlet, 0.0)
+
+    def _take(self, outlet: Outlet, timeout: float) -> None:
+        """Take one message. Keeps the count right even if KeyboardInterrupt comes between taking and storing it."""
+        execution = outlet.next
+        record = self.records.get(execution)
+        try:
+            if record is None:
+                outlet.skip(timeout)
+            else:
+                values = outlet.decode(outlet.read(timeout))
+                for value, places in zip(values, outlet.places, strict=True):
+                    for place in places:
+                        if record[place] is PENDING:
+                            record[place] = value
+        except BaseException as error:
+            if outlet.reader.consumed > execution:
+                self._mark_lost(outlet, record, error)
+                self._advance(outlet, execution + 1)
+            raise
+        self._advance(outlet, execution + 1)
+
+    def _advance(self, outlet: Outlet, position: int) -> None:
+        outlet.next = position
+        if position > self.finished:
+            self.finished = position
+
+    def _mark_lost(self, outlet: Outlet, record: Record | None, error: BaseException) -> None:
+        if record is None:
+            return
+        lost = RuntimeError(f"the result was lost: {type(error).__name__} arrived while it was being read")
+        for places in outlet.places:
+            for place in places:
+                if record[place] is PENDING:
+                    record[place] = ErrorValue.from_exception(lost, "ray.get")
+
+    def _require_room(self) -> None:
+        if len(self.records) < self.max_records:
+            return
+        finished = self.finished
+        kept = sum(1 for execution in self.records if execution < finished)
+        if kept >= self.max_records:
+            raise BufferFullError(kept)
+
+
+class BufferFullError(Exception):
+    """As many executions as allowed have results that were read and not claimed."""
+
+    def __init__(self, kept: int) -> None:
+        super().__init__(kept)
+        self.kept = kept
+
+
+def _make_outlets(program: Program, arena: _core.Arena, values: tuple[int, ...]) -> list[Outlet]:
+    channels = {channel.name: channel for channel in program.channels}
+    names = ValueNames(program)
+    outlets = []
+    for operation in program.operations:
+        if isinstance(operation, Read):
+            channel = channels[operation.channel]
+            reader = arena.reader(channel.index, channel.readers.index(program.actor))
+            places = tuple(
+                tuple(place for place, register in enumerate(values) if register == own) for own in operation.into
+            )
+            outlets.append(Outlet(reader, places, names.of(operation.into[0])))
+    return outlets

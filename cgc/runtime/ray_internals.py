@@ -1,0 +1,139 @@
+"""
+The one place that touches what Ray does not declare public, each item with the reason why.
+
+Tested against Ray 2.60. A new Ray release is supported by making this file work with it; no other module imports a
+private name of Ray.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import ray
+import ray.actor
+import ray.cloudpickle
+import ray.dag.compiled_dag_node as _compiled_dag_node
+import ray.exceptions
+from ray.cloudpickle.cloudpickle import _should_pickle_by_reference
+from ray.core.generated.common_pb2 import ActorDiedErrorContext
+
+SYSTEM_GROUP = "_ray_system"
+"""Concurrency group that every Ray actor has for calls beside the user's own.
+
+Ray starts its own graphs in it: a call there neither waits for a busy method nor takes part in the actor's order.
+"""
+
+CloudPickler: Any = ray.cloudpickle.CloudPickler
+"""Ray's pickler: knows ObjectRefs, actor handles, local classes and what users gave to `register_serializer`."""
+
+REGISTERED_REDUCERS: dict[type, Callable[[Any], Any]] = CloudPickler.dispatch.maps[0]
+"""Live table behind `ray.util.register_serializer`. A class in it must be left to Ray's pickler."""
+
+should_pickle_by_reference: Callable[[Any], bool] = _should_pickle_by_reference
+"""cloudpickle's own answer to "will the other process import this class or function?", so that ours never differs."""
+
+INTENDED_EXITS: tuple[type[BaseException], ...] = (SystemExit, ray.exceptions.AsyncioActorExit)
+"""What `ray.actor.exit_actor()` raises in the calling method (the second one in async actors)."""
+
+
+class ShutdownHook(Protocol):
+    """What Ray calls on `ray.shutdown()`."""
+
+    def teardown(self, kill_actors: bool = False) -> None: ...
+
+
+def register_for_shutdown(graph_id: str, hook: ShutdownHook) -> None:
+    """
+    Have `hook.teardown(kill_actors=True)` called by `ray.shutdown()`, for as long as `hook` is referenced elsewhere.
+
+    Ray offers no public callback before it disconnects; its own graphs are in the same weak table. The table is
+    replaced at every shutdown, hence the attribute access.
+    """
+    _compiled_dag_node._compiled_dags[graph_id] = hook
+
+
+def dumps_in_band(
+    value: Any, pickler_class: Callable[..., Any], buffer_callback: Callable[[Any], Any]
+) -> tuple[bytes, tuple[Any, ...]]:
+    """
+    Pickle `value` with a `CloudPickler` subclass; returns the blob and the ObjectRefs and handles found in it.
+
+    Ray pins a reference for the rest of the process when it is pickled outside of "in-band" serialization; in-band
+    the references are collected instead, and their lifetime is the caller's business.
+    """
+    context = _serialization_context()
+    with io.BytesIO() as file:
+        if context is None:
+            pickler_class(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+            return file.getvalue(), ()
+        context.set_in_band_serialization()
+        try:
+            pickler_class(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+        finally:
+            context.set_out_of_band_serialization()
+            contained = context.get_and_clear_contained_object_refs()
+        return file.getvalue(), tuple(contained)
+
+
+def dump_task_error(error: ray.exceptions.RayTaskError) -> bytes:
+    """Bytes of an error that decode even where the cause's class cannot be imported (then without that class)."""
+    blob: bytes = error.to_bytes()
+    return blob
+
+
+def load_task_error(blob: bytes) -> ray.exceptions.RayError:
+    """The error of `dump_task_error`, or an `UnserializableException` with the original's text."""
+    error: ray.exceptions.RayError = ray.exceptions.RayError.from_bytes(blob)
+    return error
+
+
+def actor_id(actor: ray.actor.ActorHandle) -> str:
+    """Hex id of an actor; the handle's public interface has none."""
+    text: str = actor._actor_id.hex()
+    return text
+
+
+def actor_class_name(actor: ray.actor.ActorHandle) -> str:
+    """Name of the actor's class, known to the handle alone, without asking the actor (it may be dead)."""
+    name: str = actor._ray_actor_creation_function_descriptor.class_name
+    return name
+
+
+def actor_died_error(
+    actor: ray.actor.ActorHandle, *, reason: str, pid: int, name: str, node_ip: str
+) -> ray.exceptions.ActorDiedError:
+    """An `ActorDiedError` like Ray's own, for a death that we saw before Ray did."""
+    return ray.exceptions.ActorDiedError(
+        ActorDiedErrorContext(
+            error_message=reason,
+            class_name=actor_class_name(actor),
+            actor_id=actor._actor_id.binary(),
+            pid=pid,
+            name=name,
+            node_ip_address=node_ip,
+        )
+    )
+
+
+def prefix_actor_error(error: ray.exceptions.RayActorError, prefix: str) -> ray.exceptions.RayActorError:
+    """Put `prefix` in front of an actor error's text, which Ray keeps in an attribute that has no setter."""
+    error.error_msg = prefix + str(error)
+    return error
+
+
+def call_on_actor(actor: ray.actor.ActorHandle, function: Callable[..., Any], *args: Any) -> ray.ObjectRef[Any]:
+    """Run `function(instance, *args)` in the actor's process beside its own methods."""
+    ref: ray.ObjectRef[Any] = actor.__ray_call__.options(concurrency_group=SYSTEM_GROUP).remote(function, *args)
+    return ref
+
+
+def terminate_this_actor() -> None:
+    """Let the actor of this process leave as `ray.actor.exit_actor()` does, from a thread that runs no Ray task."""
+    ray.get_runtime_context().current_actor.__ray_terminate__.remote()
+
+
+def _serialization_context() -> Any:
+    worker = ray._private.worker.global_worker
+    return worker.get_serialization_context() if worker.connected else None

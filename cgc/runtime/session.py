@@ -1,0 +1,233 @@
+"""
+What a running graph holds beside the driver's own state: its memory, its actors, and what became of them.
+
+A `Session` starts the workers, notices deaths, says why a graph has ended, and ends it. It knows nothing of executions
+and refs. Threads that serve a graph hold its session and never its driver, so that a driver that is no longer
+referenced is collected and its session closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import ray
+import ray.actor
+import ray.exceptions
+from ray.dag import DAGContext
+
+from cgc.runtime import _core, protocol, ray_internals, worker
+from cgc.runtime.cluster import ActorInfo
+from cgc.runtime.process_watch import is_running, watcher
+from cgc.runtime.program import Program
+from cgc.runtime.status import ParticipantStatus, read_status
+
+REASON_TIMEOUT = 0.8
+"""Seconds in which Ray may say why an actor died; after that we say it with what we know."""
+
+START_TIMEOUT = 60.0
+"""Seconds for all actors to start their loops."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An actor of the graph: `number` is its participant number, from 1."""
+
+    number: int
+    symbol: str
+    handle: ray.actor.ActorHandle
+    info: ActorInfo
+    program: Program
+
+    def __str__(self) -> str:
+        return self.info.describe(self.symbol)
+
+
+class Session:
+    """
+    The shared memory and the workers of one graph, from start to teardown. Thread-safe.
+
+    Attributes:
+        arena: The graph's memory.
+        members: The actors, by participant number minus one.
+    """
+
+    def __init__(self, graph: str, arena: _core.Arena, members: Sequence[Member]) -> None:
+        self.graph = graph
+        self.arena = arena
+        self.members = tuple(members)
+        self._dead: set[int] = set()
+        self._lock = threading.Lock()
+        self._failure: Exception | None = None
+        self._is_down = False
+        self._watches = [
+            watcher.watch(member.info.pid, lambda number=member.number: self._on_death(number))  # type: ignore[misc]
+            for member in members
+        ]
+
+    @classmethod
+    def start(
+        cls,
+        programs: Mapping[str, Program],
+        actors: Mapping[str, ray.actor.ActorHandle],
+        infos: Mapping[str, ActorInfo],
+        *,
+        max_bytes: int = 0,
+        spin_us: int = -1,
+    ) -> Session:
+        """
+        Allocate the graph's memory and start a worker on each actor.
+
+        If one cannot start, the others are stopped, nothing is left, and the error names the actor.
+        """
+        graph = next(iter(programs.values())).graph
+        arena = _core.Arena.create(_rings(programs.values()), len(actors) + 1, max_bytes, spin_us)
+        members = [
+            Member(number, symbol, handle, infos[symbol], programs[symbol])
+            for number, (symbol, handle) in enumerate(actors.items(), start=1)
+        ]
+        session = cls(graph, arena, members)
+        try:
+            session._start_workers()
+        except BaseException:
+            session.close()
+            raise
+        finally:
+            arena.release_handle()
+        return session
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the graph was torn down, by the user or because the driver is gone."""
+        return self._is_down
+
+    def status(self) -> list[ParticipantStatus]:
+        """What each actor is doing now."""
+        now = time.monotonic_ns()
+        return [
+            read_status(str(member), member.program, self.arena.progress(member.number), now) for member in self.members
+        ]
+
+    def failure(self) -> Exception:
+        """Why the closed graph has ended, as the exception to raise. Takes up to a second the first time."""
+        with self._lock:
+            if self._is_down and self._failure is None:
+                return ray.exceptions.RayChannelError(f"graph {self.graph} was torn down")
+            if self._failure is None:
+                self._failure = self._find_reason()
+            return self._failure.with_traceback(None)
+
+    def close(self) -> None:
+        """End the graph without waiting for anybody: the workers' loops end by themselves. Idempotent, any thread."""
+        self._is_down = True
+        self.arena.close(protocol.CLOSED_BY_TEARDOWN, protocol.DRIVER_PARTICIPANT)
+        for watch in self._watches:
+            watcher.forget(watch)
+
+    def teardown(self, kill_actors: bool = False) -> None:
+        """End the graph and wait for the workers' loops, at most `DAGContext.teardown_timeout` seconds. Idempotent."""
+        if not self._is_down:
+            self.close()
+            self._wait_for_workers(DAGContext.get_current().teardown_timeout)
+        if kill_actors:
+            for member in self.members:
+                ray.kill(member.handle)
+
+    def _start_workers(self) -> None:
+        refs = {
+            member.symbol: ray_internals.call_on_actor(
+                member.handle,
+                worker.start_worker,
+                worker.WorkerOrder(member.program, member.number, self.arena.handle, os.getpid()),
+            )
+            for member in self.members
+        }
+        ray.wait(list(refs.values()), num_returns=len(refs), timeout=START_TIMEOUT) if refs else None
+        for member in self.members:
+            try:
+                ray.get(refs[member.symbol], timeout=0)
+            except ray.exceptions.GetTimeoutError:
+                raise ray.exceptions.GetTimeoutError(
+                    f"actor {member} did not start its loop within {START_TIMEOUT:g} s"
+                ) from None
+            except ray.exceptions.RayActorError as error:
+                raise ray_internals.prefix_actor_error(error, f"Actor {member} died at the graph's start. ") from None
+            except ray.exceptions.RayTaskError as error:
+                raise RuntimeError(f"actor {member} cannot take part in the graph: {error.cause}") from error
+
+    def _on_death(self, number: int) -> None:
+        self._dead.add(number)
+        self.arena.close(protocol.CLOSED_BY_ACTOR_DEATH, number)
+
+    def _find_reason(self) -> Exception:
+        code, culprit = self.arena.closed or (0, 0)
+        if code == protocol.CLOSED_BY_TEARDOWN or not 1 <= culprit <= len(self.members):
+            return ray.exceptions.RayChannelError(f"graph {self.graph} was torn down")
+        member = self.members[culprit - 1]
+        if code == protocol.CLOSED_BY_WORKER_FAILURE:
+            return self._worker_failure(member)
+        return self._death(member, left_by_itself=code == protocol.CLOSED_BY_ACTOR_EXIT)
+
+    def _death(self, member: Member, left_by_itself: bool) -> Exception:
+        try:
+            ray.get(ray_internals.call_on_actor(member.handle, _nothing), timeout=REASON_TIMEOUT)
+        except ray.exceptions.ActorDiedError as error:
+            return error
+        except Exception:  # Ray does not know of the death yet, restarts the actor, or is shut down
+            logger.debug("graph %s: Ray has no reason for the end of %s yet", self.graph, member, exc_info=True)
+        how = "exit_actor() was called in a method" if left_by_itself else "its process ended"
+        return ray_internals.actor_died_error(
+            member.handle,
+            reason=f"Actor {member} left compiled graph {self.graph}: {how}.",
+            pid=member.info.pid,
+            name=member.info.name,
+            node_ip=member.info.node_ip,
+        )
+
+    def _worker_failure(self, member: Member) -> Exception:
+        try:
+            ref = ray_internals.call_on_actor(member.handle, worker.take_failure, self.graph)
+            text = ray.get(ref, timeout=5 * REASON_TIMEOUT)
+        except Exception as error:
+            text = f"(its traceback cannot be had: {error})"
+        return ray.exceptions.RayChannelError(f"cgc failed in the worker of actor {member}:\n{text}")
+
+    def _wait_for_workers(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        for member in self.members:
+            while member.number not in self._dead:
+                remaining = deadline - time.monotonic()
+                if self.arena.wait_state(member.number, protocol.STATE_EXITED, max(0.0, min(remaining, 0.1))):
+                    break
+                if not is_running(member.info.pid):
+                    self._dead.add(member.number)
+                elif remaining <= 0:
+                    logger.warning(
+                        "graph %s: %s after teardown_timeout (%g s) of teardown(); the actor's loop ends when the "
+                        "method returns. Use teardown(kill_actors=True) to end the actor.",
+                        self.graph,
+                        self.status()[member.number - 1],
+                        timeout,
+                    )
+                    break
+
+
+def _rings(programs: Iterable[Program]) -> list[tuple[int, int, int]]:
+    """(readers, slots, slot bytes) of each channel of the graph, by the channel's index."""
+    channels = {channel.index: channel for program in programs for channel in program.channels}
+    unknown = sorted({channel.kind for channel in channels.values()} - {"shm"})
+    if unknown:
+        raise ValueError(f"not yet supported: channels of kind {', '.join(unknown)}")
+    if sorted(channels) != list(range(len(channels))):
+        raise ValueError(f"the channels' indices are not 0 to {len(channels) - 1}: {sorted(channels)}")
+    return [(len(channel.readers), channel.slots, channel.slot_bytes) for _, channel in sorted(channels.items())]
+
+
+def _nothing(_instance: object) -> None:
+    """Sent to an actor that is thought dead, for Ray's account of its death."""

@@ -1,0 +1,70 @@
+"""What an actor of a running graph is doing, read from its progress words without disturbing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cgc.runtime import protocol
+from cgc.runtime.program import Call, Operation, Program, Read
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantStatus:
+    """
+    A look at one actor.
+
+    Attributes:
+        actor: How to name it in a message.
+        activity: `"calling"` a method, `"waiting"` for a message, `"sending"` one, or `"starting"`: nothing yet.
+        execution: The execution it is working on, from 0; -1 before the first.
+        operation: The operation as the program prints it, with its source line; empty before the first.
+        seconds: How long it has been in this operation.
+    """
+
+    actor: str
+    activity: str
+    execution: int
+    operation: str
+    seconds: float
+
+    def __str__(self) -> str:
+        if self.activity == "starting":
+            return f"{self.actor} has not begun"
+        return (
+            f"{self.actor} is {self.activity} in execution {self.execution} for {self.seconds:.1f} s: {self.operation}"
+        )
+
+
+def read_status(actor: str, program: Program, progress: memoryview, now_ns: int) -> ParticipantStatus:
+    """The status of an actor. `now_ns` is `time.monotonic_ns()`; words are read one by one, so they may be a step apart."""
+    execution = int(progress[protocol.PROGRESS_EXECUTION]) - 1
+    if execution < 0:
+        return ParticipantStatus(actor, "starting", -1, "", 0.0)
+    operation = program.operations[int(progress[protocol.PROGRESS_OPERATION])]
+    seconds = max(0.0, (now_ns - int(progress[protocol.PROGRESS_SINCE])) / 1e9)
+    text = _describe(operation, program) + (f" ({operation.location})" if operation.location else "")
+    return ParticipantStatus(actor, _activity(operation), execution, text, seconds)
+
+
+def explain_lateness(statuses: Sequence[ParticipantStatus]) -> str:
+    """Text for a time-out: first who computes or cannot send, as the cause, then who only waits."""
+    order = {"calling": 0, "sending": 1, "starting": 2, "waiting": 3}
+    ranked = sorted(statuses, key=lambda status: order[status.activity])
+    late = [status for status in ranked if status.activity != "waiting"]
+    head = f"Late: {'; '.join(map(str, late))}." if late else "No actor is in a call."
+    waiting = [status for status in ranked if status.activity == "waiting"]
+    return head + (f" Waiting: {'; '.join(map(str, waiting))}." if waiting else "")
+
+
+def _activity(operation: Operation) -> str:
+    if isinstance(operation, Call):
+        return "calling"
+    return "waiting" if isinstance(operation, Read) else "sending"
+
+
+def _describe(operation: Operation, program: Program) -> str:
+    if isinstance(operation, Read):
+        writer = next(channel.writer for channel in program.channels if channel.name == operation.channel)
+        return f"read {operation.channel} from @{writer}"
+    return str(operation)

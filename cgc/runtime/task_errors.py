@@ -1,0 +1,92 @@
+"""
+User exceptions as values: they travel through channels to the outputs that depend on them, and nowhere else.
+
+An `ErrorValue` stays in its encoded form on its way, so that an actor in the middle needs neither the exception's class
+nor the time to decode it; only the driver makes it an exception again.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import traceback
+from types import TracebackType
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from cgc.runtime import ray_internals
+
+
+class ErrorValue:
+    """Takes the place of a value that could not be computed, sent or received."""
+
+    __slots__ = ("blob",)
+
+    def __init__(self, blob: bytes) -> None:
+        self.blob = blob
+
+    @classmethod
+    def from_exception(
+        cls, error: BaseException, where: str, *, note: str = "", instance: Any = None, skip_frames: int = 1
+    ) -> ErrorValue:
+        """
+        Wrap `error` like Ray wraps a task's: with its traceback, process and actor.
+
+        Args:
+            error: What was raised. Not an `Exception` (KeyboardInterrupt, say): it travels as a RuntimeError, so that
+                it is an error of that execution, not a signal to the driver's process.
+            where: Name of the operation, for the error's head line: `A.fwd`.
+            note: One more line, for example the node and its source line.
+            instance: The actor's instance.
+            skip_frames: Innermost frames of cgc at the outer end of the traceback, which tell the user nothing.
+        """
+        text = _format_traceback(error, skip_frames)
+        if note:
+            text += f"  {note}\n"
+        cause = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
+        task_error = RayTaskError(
+            function_name=where,
+            traceback_str=text,
+            cause=cause,
+            proctitle=f"ray::{where}",
+            pid=os.getpid(),
+            ip=_node_ip(),
+            actor_repr=None if instance is None else _safe_repr(instance),
+            actor_id=None if instance is None else _own_actor_id(),
+        )
+        return cls(ray_internals.dump_task_error(task_error))
+
+    def to_exception(self) -> Exception:
+        """The exception to raise: an instance of RayTaskError and, where possible, of the user's class."""
+        error: RayError = ray_internals.load_task_error(self.blob)
+        if isinstance(error, RayTaskError):
+            raised: Exception = error.as_instanceof_cause()
+            return raised
+        return error
+
+
+def _format_traceback(error: BaseException, skip_frames: int) -> str:
+    frames: TracebackType | None = error.__traceback__
+    for _ in range(skip_frames):
+        if frames is not None:
+            frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames))
+
+
+def _safe_repr(instance: Any) -> str:
+    try:
+        return repr(instance)
+    except Exception:
+        return f"<{type(instance).__name__}>"
+
+
+@functools.cache
+def _node_ip() -> str:
+    return str(ray.util.get_node_ip_address())
+
+
+@functools.cache
+def _own_actor_id() -> str | None:
+    return ray.get_runtime_context().get_actor_id()

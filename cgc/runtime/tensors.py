@@ -1,0 +1,93 @@
+"""
+torch CPU tensors as messages: data out-of-band, read back without a copy where that is safe.
+
+torch has no read-only tensors, and a write into a read-only mapping would kill the process. So a large tensor is read
+as a private copy-on-write mapping of the channel's memory (`_core.map_private`), and a small one is copied.
+
+Loaded when the first object of torch is met. Tensors that are not dense CPU tensors, and subclasses, are pickle's
+business. Views of one storage become tensors of their own.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from cgc.runtime import _core, protocol, ray_internals, serialization
+
+MAP_FROM = 1 << 20
+"""Bytes from which a tensor is mapped instead of copied: below, the copy is cheaper than the page faults."""
+
+MAX_CACHED_HEADERS = 1024
+
+Header = tuple[torch.dtype, tuple[int, ...], bool]
+
+_headers: dict[Header, bytes] = {}
+_parsed_headers: dict[bytes, Header] = {}
+
+
+def encode_tensor(tensor: torch.Tensor) -> serialization.Message | None:
+    """The message of a tensor, or None if it has to be pickled."""
+    if torch.Tensor in ray_internals.REGISTERED_REDUCERS or not _is_plain(tensor):
+        return None
+    key = (tensor.dtype, tuple(tensor.shape), tensor.requires_grad)
+    header = _headers.get(key)
+    if header is None:
+        if len(_headers) >= MAX_CACHED_HEADERS:
+            _headers.clear()
+        header = _headers[key] = pickle.dumps(key, 5)
+    return protocol.TENSOR, header, (_octets(tensor),)
+
+
+def decode_tensor(blob: serialization.Buffer, buffers: Sequence[serialization.Buffer]) -> torch.Tensor:
+    """The tensor of a message, writable; what is written is seen by nobody else."""
+    header = bytes(blob)
+    parsed = _parsed_headers.get(header)
+    if parsed is None:
+        if len(_parsed_headers) >= MAX_CACHED_HEADERS:
+            _parsed_headers.clear()
+        parsed = _parsed_headers[header] = pickle.loads(header)
+    return _rebuild_tensor(buffers[0], *parsed)
+
+
+def reduce_tensor(tensor: torch.Tensor) -> Any:
+    """Pickle's reduction of a tensor that is somewhere in a value."""
+    if not _is_plain(tensor):
+        return NotImplemented
+    octets = pickle.PickleBuffer(_octets(tensor))
+    return _rebuild_tensor, (octets, tensor.dtype, tuple(tensor.shape), tensor.requires_grad)
+
+
+def _rebuild_tensor(
+    buffer: serialization.Buffer, dtype: torch.dtype, shape: tuple[int, ...], requires_grad: bool
+) -> torch.Tensor:
+    view = memoryview(buffer)
+    if view.nbytes == 0:
+        return torch.empty(shape, dtype=dtype, requires_grad=requires_grad)
+    owned = _core.map_private(view) if view.nbytes >= MAP_FROM else bytearray(view)
+    tensor = torch.frombuffer(owned, dtype=dtype).reshape(shape)
+    return tensor.requires_grad_() if requires_grad else tensor
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    return (
+        tensor.device.type == "cpu"
+        and tensor.layout is torch.strided
+        and not tensor.is_quantized
+        and not tensor.is_nested
+        and not tensor.has_names()
+    )
+
+
+def _octets(tensor: torch.Tensor) -> Any:
+    """The data of a tensor as a NumPy array of bytes, which every dtype can be seen as; a copy if not contiguous."""
+    plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
+    return plain.reshape(-1).view(torch.uint8).numpy() if plain.numel() else b""
+
+
+serialization.EXACT_ENCODERS[torch.Tensor] = encode_tensor
+serialization.REDUCERS[torch.Tensor] = reduce_tensor
+serialization.DECODERS[protocol.TENSOR] = decode_tensor

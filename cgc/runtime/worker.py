@@ -1,0 +1,138 @@
+"""
+The worker side: an actor that takes part in a graph runs its program in a thread of its own.
+
+`start_worker` runs on the actor, beside its methods, so that normal calls keep working and one actor can serve many
+graphs. The thread ends when the graph's arena is closed: by the driver's teardown, by the death of the driver or of
+another actor, or by a failure of cgc, whose traceback the driver fetches with `take_failure`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from cgc.runtime import _core, protocol, ray_internals
+from cgc.runtime.link import ActorExitRequest, Step, link
+from cgc.runtime.process_watch import watcher
+from cgc.runtime.program import Program
+
+MAX_KEPT_FAILURES = 16
+"""Tracebacks of failed graphs that nobody fetched."""
+
+logger = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_threads: dict[str, threading.Thread] = {}
+_failures: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """
+    What an actor is told when a graph starts.
+
+    Attributes:
+        program: What to do once per execution.
+        participant: The actor's number in the graph; the driver is 0.
+        arena: Where the graph's memory is.
+        driver_pid: Process whose end ends the graph.
+    """
+
+    program: Program
+    participant: int
+    arena: _core.ArenaHandle
+    driver_pid: int
+
+
+def start_worker(instance: Any, order: WorkerOrder) -> int:
+    """
+    Attach to the graph's memory, link the program and start its thread; returns this process's id.
+
+    Raises AttributeError for a method that the actor does not have, OSError and `ChannelCorrupt` where the memory of
+    the driver cannot be attached to. After an error nothing is left.
+    """
+    graph = order.program.graph
+    arena = _core.Arena.attach(order.arena)
+    steps = link(order.program, instance, arena)
+    thread = threading.Thread(
+        target=_serve, args=(graph, steps, arena, order), name=f"cgc-{graph}-{order.program.actor}", daemon=True
+    )
+    with _lock:
+        if graph in _threads:
+            raise RuntimeError(f"graph {graph} runs in this process already")
+        _threads[graph] = thread
+    thread.start()
+    return os.getpid()
+
+
+def take_failure(_instance: Any, graph: str) -> str:
+    """The traceback of the failure that closed the graph, or an empty string; asking forgets it."""
+    with _lock:
+        return _failures.pop(graph, "")
+
+
+def running_graphs(_instance: Any = None) -> list[str]:
+    """Ids of the graphs that have a thread in this process."""
+    with _lock:
+        return sorted(_threads)
+
+
+def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder) -> None:
+    """The thread: run until the arena is closed, then leave nothing behind."""
+    participant = order.participant
+    watch = watcher.watch(
+        order.driver_pid,
+        lambda: _ignore(arena.close(protocol.CLOSED_BY_DRIVER_DEATH, protocol.DRIVER_PARTICIPANT)),
+    )
+    leave = False
+    try:
+        arena.set_state(participant, protocol.STATE_RUNNING)
+        _run(steps, arena.progress(participant))
+    except _core.ChannelClosed:
+        pass
+    except ActorExitRequest as request:
+        logger.info("graph %s: the actor leaves: %s", graph, request)
+        arena.close(protocol.CLOSED_BY_ACTOR_EXIT, participant)
+        leave = True
+    except BaseException:
+        logger.exception("graph %s: cgc failed in the worker of @%s", graph, order.program.actor)
+        _keep_failure(graph, traceback.format_exc())
+        arena.close(protocol.CLOSED_BY_WORKER_FAILURE, participant)
+    finally:
+        watcher.forget(watch)
+        steps.clear()
+        with _lock:
+            _threads.pop(graph, None)
+        arena.set_state(participant, protocol.STATE_EXITED)
+    if leave:
+        ray_internals.terminate_this_actor()
+
+
+def _run(steps: list[Step], progress: memoryview) -> None:
+    """The loop: what a time-out reports of this actor is written here, before each operation."""
+    now = time.monotonic_ns
+    numbered_steps = list(enumerate(steps))
+    execution = 0
+    while True:
+        execution += 1
+        progress[0] = execution
+        for number, step in numbered_steps:
+            progress[1] = number
+            progress[2] = now()
+            step()
+
+
+def _keep_failure(graph: str, text: str) -> None:
+    with _lock:
+        while len(_failures) >= MAX_KEPT_FAILURES:
+            _failures.pop(next(iter(_failures)))
+        _failures[graph] = text
+
+
+def _ignore(_: object) -> None:
+    """Make a callback's result None."""
