@@ -1,0 +1,171 @@
+"""What the importer reads off single nodes of `ray.dag`: the one place that knows their attributes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ray.actor import ActorHandle
+from ray.dag import ClassMethodNode, ClassNode, DAGNode, FunctionNode, InputAttributeNode
+from ray.dag.collective_node import CollectiveOutputNode
+from ray.dag.py_obj_scanner import _PyObjScanner
+from ray.experimental.channel.auto_transport_type import AutoTransportType
+from ray.experimental.channel.torch_tensor_type import TorchTensorType
+from ray.experimental.util.types import AllGatherOp, AllReduceOp, ReduceScatterOp
+
+from cgc.bind_location import bind_location
+from cgc.errors import GraphError
+from cgc.ir.attributes import OBJECT, TensorType, TransportAttr, ValueType
+from cgc.ir.unit import ConstantTable
+
+
+def arguments(node: DAGNode) -> list[Any]:
+    """Everything that `node` takes, in order: positional and keyword arguments, or the input that it is a part of."""
+    if isinstance(node, InputAttributeNode):
+        return [node._dag_input_node]
+    return [*node._bound_args, *node._bound_kwargs.values()]
+
+
+def neighbours(node: DAGNode) -> Iterator[DAGNode]:
+    """Nodes that `node` takes, its actor class if that is a node, and the nodes that take `node`."""
+    yield from (argument for argument in arguments(node) if isinstance(argument, DAGNode))
+    if isinstance(node, ClassMethodNode) and isinstance(node._parent_class_node, ClassNode):
+        yield node._parent_class_node
+    yield from node._downstream_nodes
+
+
+def is_output_of_call(node: DAGNode) -> bool:
+    """True for a node that stands for one of several results of a call."""
+    return isinstance(node, ClassMethodNode) and node.is_class_method_output
+
+
+def place(node: DAGNode, location_root: str | None = None) -> tuple[str, int] | None:
+    """File (base name, or relative to `location_root` where it is below that) and line of the `.bind`."""
+    location = bind_location(node)
+    if location is None:
+        return None
+    file = os.path.basename(location.file)
+    if location_root is not None:
+        relative = os.path.relpath(location.file, location_root)
+        file = file if relative.startswith(os.pardir) else relative.replace(os.sep, "/")
+    printable = "".join(character if character.isprintable() else "?" for character in file)
+    return printable, location.line
+
+
+def describe(node: DAGNode) -> str:
+    """`chain.py:8: a.fwd`, for messages."""
+    where = place(node)
+    return (f"{where[0]}:{where[1]}: " if where is not None else "") + _what(node)
+
+
+def _what(node: DAGNode) -> str:
+    if isinstance(node, ClassMethodNode):
+        call = node.class_method_call or node
+        return f"{class_name_of(call._parent_class_node)}.{call.get_method_name()}"
+    if isinstance(node, ClassNode):
+        return f"actor class {class_name_of(node)}"
+    if isinstance(node, FunctionNode):
+        return f"remote function {function_name(node)}"
+    return type(node).__name__
+
+
+def class_name_of(parent: Any) -> str:
+    """Name, without module or enclosing scopes, of the class of an actor handle or of an actor class node."""
+    if isinstance(parent, ClassNode):
+        body = parent._body
+        return str(getattr(body, "__ray_actor_class__", body).__name__)
+    if isinstance(parent, ActorHandle):
+        info = parent.__dict__.get("info")
+        name = info.class_name if info is not None else parent._ray_actor_creation_function_descriptor.class_name
+        return str(name).rpartition(".")[2]
+    return type(parent).__name__
+
+
+def function_name(node: FunctionNode) -> str:
+    return str(getattr(node._body, "__name__", "function"))
+
+
+def num_returns(call: ClassMethodNode) -> int:
+    """How many results a call has. Raises `GraphError` for generators."""
+    if isinstance(call, CollectiveOutputNode):
+        return len(call._bound_args)
+    count = call._bound_options.get("num_returns")
+    if count is None:
+        count = call.num_returns if isinstance(call._parent_class_node, ActorHandle) else 1
+    if not isinstance(count, int):
+        raise GraphError(f"{describe(call)} is a generator (num_returns={count!r}); return a list or a tuple instead")
+    return count
+
+
+def creation_order(node: DAGNode) -> int | None:
+    """Rises with the creation of nodes; None if the node was made before `import cgc`."""
+    location = bind_location(node)
+    return None if location is None else location.sequence
+
+
+def value_type(node: DAGNode, constants: ConstantTable) -> ValueType:
+    """The type of the node's value: `with_tensor_transport`, or any object."""
+    # Ray's own compiler overwrites the hint of a node and keeps the user's in the second attribute.
+    return _hint_type(node.__dict__.get("_original_type_hint") or node._type_hint, constants)
+
+
+def collective_of(node: CollectiveOutputNode, constants: ConstantTable) -> tuple[str, str | None, TransportAttr]:
+    """Kind (`allreduce`, `allgather`, `reduce_scatter`), reduce operation and transport of a collective."""
+    operation = node._collective_op._op
+    hint = _hint_type(node._collective_op._type_hint, constants)
+    transport = hint.request if isinstance(hint, TensorType) and isinstance(hint.request, TransportAttr) else None
+    transport = transport or TransportAttr.of("accelerator")
+    if isinstance(operation, AllReduceOp):
+        return "allreduce", operation.reduceOp.name.lower(), transport
+    if isinstance(operation, ReduceScatterOp):
+        return "reduce_scatter", operation.reduceOp.name.lower(), transport
+    if isinstance(operation, AllGatherOp):
+        return "allgather", None, transport
+    raise GraphError(f"{describe(node)}: unknown collective {type(operation).__name__}")
+
+
+def check_not_nested(node: DAGNode) -> None:
+    """Raise `GraphError` if a node hides in an argument, where nobody would replace it by its value."""
+    direct = {id(argument) for argument in arguments(node)}
+    if all(id(upstream) in direct for upstream in node._upstream_nodes):
+        return
+    for argument in arguments(node):
+        hidden = [] if isinstance(argument, DAGNode) else _nodes_in(argument)
+        if hidden:
+            raise GraphError(
+                f"{describe(node)}: an argument is a {type(argument).__name__} with a node in it"
+                f" ({describe(hidden[0])}); bind each node as an argument of its own"
+            )
+
+
+def _nodes_in(value: Any) -> list[DAGNode]:
+    """Nodes anywhere in an object, found as Ray finds them: by pickling it."""
+    scanner = _PyObjScanner()
+    try:
+        return list(scanner.find_nodes(value))
+    finally:
+        scanner.clear()
+
+
+def _hint_type(hint: Any, constants: ConstantTable) -> ValueType:
+    if not isinstance(hint, AutoTransportType | TorchTensorType):
+        return OBJECT
+    device = str(hint.device)
+    return TensorType.of(
+        "gpu" if device == "cuda" else device,
+        request=_request(hint, constants),
+        static=bool(hint._static_shape),
+        direct=bool(hint._direct_return),
+    )
+
+
+def _request(hint: Any, constants: ConstantTable) -> TransportAttr:
+    if isinstance(hint, AutoTransportType):
+        return TransportAttr.of("auto")
+    communicator = hint.get_custom_communicator()
+    if communicator is not None:
+        return TransportAttr.of("custom", constants.add(communicator))
+    # In TorchTensorType (not in with_tensor_transport) "auto" means host memory.
+    return TransportAttr.of("accelerator" if hint.transport == TorchTensorType.ACCELERATOR else "shm")
+
