@@ -176,7 +176,7 @@ def test_programs_dump_and_visualize():
         assert "cgc.send" in graph.dump(after="pair-comm")
         assert "cgc.channel" in graph.dump()
         assert graph.visualize().lstrip().startswith("digraph")
-        with pytest.raises(ValueError, match="pair-comm"):
+        with pytest.raises(cgc.PassError, match="pair-comm"):
             graph.dump(after="pair-com")
 
 

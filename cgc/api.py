@@ -1,0 +1,281 @@
+"""
+The public API: compile a `ray.dag` graph, look into it, run it.
+
+    with cgc.compile(dag, max_inflight_executions=4) as graph:
+        ref = graph.execute("hello")
+        print(ray.get(ref))
+        print(graph.dump(after="pair-comm"))
+
+Compilation touches no actor but to ask where it lives; memory is allocated and loops are started after the last pass
+has verified the whole schedule.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import shutil
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, cast
+
+from ray.dag import DAGContext, DAGNode, MultiOutputNode
+from typing_extensions import Self
+
+from cgc.ir import Unit
+from cgc.ir.importer import import_graph
+from cgc.ir.topology import ActorInfo as PlacedActor
+from cgc.passes.manager import PassManager, PipelineResult
+from cgc.passes.registry import PASSES, passes_of
+from cgc.runtime.program import Program
+
+if TYPE_CHECKING:
+    from ray.experimental.channel.communicator import Communicator
+
+    from cgc.runtime.cluster import ActorInfo as ProbedActor
+    from cgc.runtime.driver import BaseDriver
+    from cgc.runtime.refs import GraphRef
+    from cgc.runtime.status import ParticipantStatus
+
+DEFAULT_PIPELINE = ",".join(PASSES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompileOptions:
+    """
+    How a graph is compiled and run. None takes the value of `ray.dag.DAGContext` when the graph is compiled.
+
+    Attributes:
+        name: Name of the graph in the IR and in messages.
+        enable_asyncio: Run with `execute_async` instead of `execute`.
+        submit_timeout: Seconds that `execute` may wait for room; -1 is for ever, 0 not at all.
+        get_timeout: Seconds that reading a result waits by default; -1 is for ever, 0 not at all.
+        max_inflight_executions: Executions that may be submitted and not yet read.
+        max_buffered_results: Executions whose results may be kept because later ones were read first.
+        buffer_size_bytes: First size of a slot for values of static shape; other slots begin small and grow.
+        max_channel_bytes: Limit of the graph's shared memory in bytes, 0 for none.
+        overlap_gpu_communication: Whether GPU communication overlaps with computation.
+        default_communicator: For tensors and collectives that name none: `"create"`, a communicator, or None.
+        verify_each: Whether the IR is verified after every pass; None for graphs of fewer than 10,000 operations.
+        dump_dir: Directory for the numbered IR dumps `{nn}_{pass}.mlir`; None for what `CGC_DUMP` says.
+        pipeline: The passes to run, with their options, instead of the default ones.
+    """
+
+    name: str = "graph"
+    enable_asyncio: bool = False
+    submit_timeout: float | None = None
+    get_timeout: float | None = None
+    max_inflight_executions: int | None = None
+    max_buffered_results: int | None = None
+    buffer_size_bytes: int | None = None
+    max_channel_bytes: int = 0
+    overlap_gpu_communication: bool | None = None
+    default_communicator: Communicator | str | None = "create"
+    verify_each: bool | None = None
+    dump_dir: str | None = None
+    pipeline: str | None = None
+
+    def __post_init__(self) -> None:
+        for option in ("max_inflight_executions", "max_buffered_results", "buffer_size_bytes"):
+            value = getattr(self, option)
+            if value is not None and (not isinstance(value, int) or value <= 0):
+                raise ValueError(f"{option} must be a positive integer, got {value!r}")
+        for option in ("submit_timeout", "get_timeout"):
+            value = getattr(self, option)
+            if value is not None and value < 0 and value != -1:
+                raise ValueError(f"{option} must be seconds, or -1 for no time-out, got {value!r}")
+        if isinstance(self.default_communicator, str) and self.default_communicator != "create":
+            raise ValueError(f"the only string for default_communicator is 'create', got {self.default_communicator!r}")
+
+    @classmethod
+    def of(cls, options: CompileOptions | None, settings: Mapping[str, Any]) -> CompileOptions:
+        """
+        `options` with `settings` on top.
+
+        Raises:
+            TypeError: There is no option of that name; the message names the closest.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else f"; the options are {', '.join(known)}"
+                raise TypeError(f"there is no option {name!r}{hint}")
+        return dataclasses.replace(options or cls(), **settings)
+
+    def with_context(self) -> CompileOptions:
+        """The same with every None that `DAGContext` has a value for replaced by that value."""
+        context = DAGContext.get_current()
+        shared = {field.name for field in fields(self)} & {field.name for field in fields(context)}
+        missing = {name: getattr(context, name) for name in shared if getattr(self, name) is None}
+        return dataclasses.replace(self, **missing)
+
+
+def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: Any) -> CompiledGraph:
+    """
+    Compile a graph and start it on its actors.
+
+    Args:
+        dag: The node, or the `MultiOutputNode`, that the graph ends in.
+        options: See `CompileOptions`; `settings` are single options by name.
+
+    Raises:
+        GraphError: The graph breaks a rule; the message names each node and its `.bind`.
+        ActorDiedError: An actor of the graph is dead.
+        CgcError: The compiler cannot compile it (see `cgc.errors`).
+    """
+    resolved = CompileOptions.of(options, settings).with_context()
+    # Checked before any actor is asked anything: a faulty graph is an error even where no actor answers.
+    handles = _run(_imported(dag, resolved), "verify-graph", resolved).unit.handles
+
+    from cgc.runtime.cluster import probe
+    from cgc.runtime.driver import DriverOptions, start_driver
+
+    infos = probe(handles)
+    unit = _imported(dag, resolved, {handles[symbol]: _placed(info) for symbol, info in infos.items()})
+    result = _run(unit, resolved.pipeline, resolved)
+    driver = start_driver(
+        cast("Mapping[str, Program]", result.products["programs"]),
+        unit.handles,
+        DriverOptions(
+            returns_list=isinstance(dag, MultiOutputNode),
+            enable_asyncio=resolved.enable_asyncio,
+            submit_timeout=resolved.submit_timeout,
+            get_timeout=resolved.get_timeout,
+            max_inflight_executions=resolved.max_inflight_executions,
+            max_buffered_results=resolved.max_buffered_results,
+            max_channel_bytes=resolved.max_channel_bytes,
+        ),
+        infos,
+    )
+    return CompiledGraph(driver, result, resolved)
+
+
+def lower(dag: DAGNode, options: CompileOptions | None = None, /, **settings: Any) -> PipelineResult:
+    """
+    Run all passes without a cluster: the actors may be abstract ones (`cgc.abstract_actor`).
+
+    Args and errors are those of `compile`; no actor is asked or touched.
+    """
+    resolved = CompileOptions.of(options, settings).with_context()
+    return _run(_imported(dag, resolved), resolved.pipeline, resolved)
+
+
+class CompiledGraph:
+    """
+    A graph that runs on its actors until `teardown`, the end of its `with` block, or its garbage collection.
+
+    Attributes:
+        options: How it was compiled, every default filled in.
+        execute: Submits one execution. Takes the graph's inputs, positional and by keyword; returns a ref, or a list
+            of refs for a `MultiOutputNode`. Raises ValueError for wrong inputs, `RayCgraphCapacityExceeded`,
+            `RayChannelTimeoutError`, and the reason once the graph has ended (`ActorDiedError`, `RayChannelError`).
+        execute_async: The same for a graph compiled with `enable_asyncio`; never blocks the event loop. Await it for a
+            future (or a list), and that for the result.
+    """
+
+    execute: Callable[..., GraphRef | list[GraphRef]]
+    execute_async: Callable[..., Awaitable[Any]]
+
+    def __init__(self, driver: BaseDriver, result: PipelineResult, options: CompileOptions) -> None:
+        self.options = options
+        self._driver = driver
+        self._result = result
+        # The driver's own methods: a wrapper would add a frame to each execution.
+        self.execute = driver.execute
+        self.execute_async = driver.execute_async
+
+    @property
+    def is_teardown(self) -> bool:
+        """Whether the graph has ended."""
+        return self._driver.is_teardown
+
+    @property
+    def programs(self) -> Mapping[str, Program]:
+        """What each participant runs, by symbol; `print` one to read it."""
+        return cast("Mapping[str, Program]", self._result.products["programs"])
+
+    def get_id(self) -> str:
+        """The graph's id."""
+        return self._driver.get_id()
+
+    def dump(self, after: str | None = None) -> str:
+        """
+        The IR as text: the final one, or as it was after the pass of that name (`"import"` for before the first).
+
+        Raises:
+            PassError: No such pass ran; the message lists those that did.
+        """
+        return self._result.text(after)
+
+    def status(self) -> list[ParticipantStatus]:
+        """What each actor is doing now: its operation, since when."""
+        return self._driver.status()
+
+    def visualize(self, filename: str | None = None, format: str = "svg") -> str:
+        """
+        The schedule in Graphviz's language: one cluster per actor, its operations in order, messages as edges.
+
+        With a `filename` (without suffix) the picture is written to `filename.format` too, by the `dot` program.
+
+        Raises:
+            FileNotFoundError: A picture is wanted and `dot` is not installed.
+        """
+        from cgc.backend.graphviz import to_dot
+
+        text = to_dot(self._result.unit.module)
+        if filename is not None:
+            render(text, Path(f"{filename}.{format}"))
+        return text
+
+    def teardown(self, kill_actors: bool = False) -> None:
+        """
+        End the graph: its actors serve other calls and graphs afterwards (or are killed, if told so). Idempotent.
+
+        Waits at most `DAGContext.teardown_timeout` seconds for methods that still run.
+        """
+        self._driver.teardown(kill_actors)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.teardown()
+
+    def __repr__(self) -> str:
+        return f"CompiledGraph({self.get_id()}{', torn down' if self.is_teardown else ''})"
+
+
+def render(dot: str, target: Path) -> None:
+    """
+    Let Graphviz draw `dot` to `target`, whose suffix says the format.
+
+    Raises:
+        FileNotFoundError: The `dot` program is not installed.
+    """
+    program = shutil.which("dot")
+    if program is None:
+        raise FileNotFoundError(f"cannot write {target}: Graphviz's `dot` program is not installed")
+    subprocess.run([program, f"-T{target.suffix[1:]}", "-o", str(target)], input=dot.encode(), check=True)
+
+
+def _imported(dag: DAGNode, options: CompileOptions, actors: Mapping[Any, PlacedActor] | None = None) -> Unit:
+    if not isinstance(dag, DAGNode):
+        raise TypeError(f"a ray.dag node is needed (what `.bind` or MultiOutputNode gives), got {type(dag).__name__}")
+    return import_graph(dag, name=options.name, max_inflight=options.max_inflight_executions, actors=actors)
+
+
+def _placed(info: ProbedActor) -> PlacedActor:
+    """What the compiler knows of an actor that answered; `probe` lets only actors of the driver's node pass."""
+    devices = tuple(f"{kind.lower()}:{index}" for kind, indices in info.accelerators.items() for index in indices)
+    return PlacedActor(info.class_name, devices=devices, actor_id=info.actor_id)
+
+
+def _run(unit: Unit, pipeline: str | None, options: CompileOptions) -> PipelineResult:
+    passes = passes_of(DEFAULT_PIPELINE if pipeline is None else pipeline)
+    return PassManager(passes, verify_each=options.verify_each, dump_dir=options.dump_dir).run(unit)
