@@ -75,6 +75,7 @@ class Outlets:
         outputs: Number of the graph's outputs.
         finished: Executions of which something was read, or that were skipped.
         records: By execution.
+        outlets: In the order of the program.
     """
 
     def __init__(self, program: Program, arena: _core.Arena, max_records: int) -> None:
@@ -83,8 +84,8 @@ class Outlets:
         self.finished = 0
         self.records: dict[int, Record] = {}
         self.max_records = max_records
-        self._outlets = _make_outlets(program, arena, values)
-        self._outlet_of = {place: outlet for outlet in self._outlets for places in outlet.places for place in places}
+        self.outlets = _make_outlets(program, arena, values)
+        self._outlet_of = {place: outlet for outlet in self.outlets for places in outlet.places for place in places}
         self._blank = [PENDING] * self.outputs + [self.outputs]
 
     def open_record(self, execution: int) -> Record:
@@ -97,8 +98,8 @@ class Outlets:
         """
         Hand out one output, reading as far as needed. Once only: KeyError after that.
 
-        Raises `ChannelTimeout` (later calls go on), `ChannelClosed`, and `BufferFullError` where older executions fill the
-        buffer.
+        Raises `ChannelTimeout` (later calls go on), `ChannelClosed`, and `BufferFullError` where older executions fill
+        the buffer.
         """
         record = self.records[execution]
         if record[output] is PENDING:
@@ -124,7 +125,7 @@ class Outlets:
         oldest = self.finished
         if oldest in self.records:
             return False
-        for outlet in self._outlets:
+        for outlet in self.outlets:
             while outlet.next <= oldest:
                 self._take(outlet, timeout)
         self.finished = max(self.finished, oldest + 1)
@@ -132,14 +133,14 @@ class Outlets:
 
     def catch_up(self, execution: int, timeout: float) -> None:
         """Read every outlet up to and including `execution`: a writer may wait for the room."""
-        for outlet in self._outlets:
+        for outlet in self.outlets:
             while outlet.next <= execution:
                 self._take(outlet, timeout)
 
     @property
     def slowest(self) -> int:
         """The least number of messages that were read of an outlet."""
-        return min((outlet.next for outlet in self._outlets), default=self.finished)
+        return min((outlet.next for outlet in self.outlets), default=self.finished)
 
     def _read_until(self, outlet: Outlet, execution: int, timeout: float) -> None:
         if outlet.next == execution:
@@ -152,12 +153,12 @@ class Outlets:
                 self._take(outlet, timeout)
                 if timeout > 0:
                     timeout = max(0.0, deadline - time.monotonic())
-        if len(self._outlets) > 1:
+        if len(self.outlets) > 1:
             self._take_what_is_ready()
 
     def _take_what_is_ready(self) -> None:
         """Keep the other outlets moving, so that their writers find room although nobody claims their outputs yet."""
-        for outlet in self._outlets:
+        for outlet in self.outlets:
             while outlet.next < self.finished and outlet.ready():
                 self._take(outlet, 0.0)
 

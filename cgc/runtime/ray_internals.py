@@ -83,9 +83,9 @@ def dump_task_error(error: ray.exceptions.RayTaskError) -> bytes:
     return blob
 
 
-def load_task_error(blob: bytes) -> ray.exceptions.RayError:
+def load_task_error(blob: bytes) -> Exception:
     """The error of `dump_task_error`, or an `UnserializableException` with the original's text."""
-    error: ray.exceptions.RayError = ray.exceptions.RayError.from_bytes(blob)
+    error: Exception = ray.exceptions.RayError.from_bytes(blob)
     return error
 
 
@@ -101,11 +101,9 @@ def actor_class_name(actor: ray.actor.ActorHandle) -> str:
     return name
 
 
-def actor_died_error(
-    actor: ray.actor.ActorHandle, *, reason: str, pid: int, name: str, node_ip: str
-) -> ray.exceptions.ActorDiedError:
+def actor_died_error(actor: ray.actor.ActorHandle, *, reason: str, pid: int, name: str, node_ip: str) -> Exception:
     """An `ActorDiedError` like Ray's own, for a death that we saw before Ray did."""
-    return ray.exceptions.ActorDiedError(
+    error: Exception = ray.exceptions.ActorDiedError(
         ActorDiedErrorContext(
             error_message=reason,
             class_name=actor_class_name(actor),
@@ -115,6 +113,7 @@ def actor_died_error(
             node_ip_address=node_ip,
         )
     )
+    return error
 
 
 def prefix_actor_error(error: ray.exceptions.RayActorError, prefix: str) -> ray.exceptions.RayActorError:

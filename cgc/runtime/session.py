@@ -29,6 +29,8 @@ from cgc.runtime.status import ParticipantStatus, read_status
 REASON_TIMEOUT = 0.8
 """Seconds in which Ray may say why an actor died; after that we say it with what we know."""
 
+RayChannelError: type[Exception] = ray.exceptions.RayChannelError
+
 START_TIMEOUT = 60.0
 """Seconds for all actors to start their loops."""
 
@@ -118,7 +120,7 @@ class Session:
         """Why the closed graph has ended, as the exception to raise. Takes up to a second the first time."""
         with self._lock:
             if self._is_down and self._failure is None:
-                return ray.exceptions.RayChannelError(f"graph {self.graph} was torn down")
+                return RayChannelError(f"graph {self.graph} was torn down")
             if self._failure is None:
                 self._failure = self._find_reason()
             return self._failure.with_traceback(None)
@@ -168,7 +170,7 @@ class Session:
     def _find_reason(self) -> Exception:
         code, culprit = self.arena.closed or (0, 0)
         if code == protocol.CLOSED_BY_TEARDOWN or not 1 <= culprit <= len(self.members):
-            return ray.exceptions.RayChannelError(f"graph {self.graph} was torn down")
+            return RayChannelError(f"graph {self.graph} was torn down")
         member = self.members[culprit - 1]
         if code == protocol.CLOSED_BY_WORKER_FAILURE:
             return self._worker_failure(member)
@@ -178,7 +180,8 @@ class Session:
         try:
             ray.get(ray_internals.call_on_actor(member.handle, _nothing), timeout=REASON_TIMEOUT)
         except ray.exceptions.ActorDiedError as error:
-            return error
+            reason: Exception = error
+            return reason
         except Exception:  # Ray does not know of the death yet, restarts the actor, or is shut down
             logger.debug("graph %s: Ray has no reason for the end of %s yet", self.graph, member, exc_info=True)
         how = "exit_actor() was called in a method" if left_by_itself else "its process ended"
@@ -196,7 +199,7 @@ class Session:
             text = ray.get(ref, timeout=5 * REASON_TIMEOUT)
         except Exception as error:
             text = f"(its traceback cannot be had: {error})"
-        return ray.exceptions.RayChannelError(f"cgc failed in the worker of actor {member}:\n{text}")
+        return RayChannelError(f"cgc failed in the worker of actor {member}:\n{text}")
 
     def _wait_for_workers(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout

@@ -37,7 +37,7 @@ class ParticipantStatus:
 
 
 def read_status(actor: str, program: Program, progress: memoryview, now_ns: int) -> ParticipantStatus:
-    """The status of an actor. `now_ns` is `time.monotonic_ns()`; words are read one by one, so they may be a step apart."""
+    """The status of an actor at `time.monotonic_ns()`; words are read one by one, so they may be a step apart."""
     execution = int(progress[protocol.PROGRESS_EXECUTION]) - 1
     if execution < 0:
         return ParticipantStatus(actor, "starting", -1, "", 0.0)

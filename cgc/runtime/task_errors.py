@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from cgc.runtime import ray_internals
 
@@ -60,10 +60,9 @@ class ErrorValue:
 
     def to_exception(self) -> Exception:
         """The exception to raise: an instance of RayTaskError and, where possible, of the user's class."""
-        error: RayError = ray_internals.load_task_error(self.blob)
+        error = ray_internals.load_task_error(self.blob)
         if isinstance(error, RayTaskError):
-            raised: Exception = error.as_instanceof_cause()
-            return raised
+            error = error.as_instanceof_cause()
         return error
 
 
@@ -89,4 +88,5 @@ def _node_ip() -> str:
 
 @functools.cache
 def _own_actor_id() -> str | None:
-    return ray.get_runtime_context().get_actor_id()
+    own: str | None = ray.get_runtime_context().get_actor_id()
+    return own
