@@ -1,4 +1,5 @@
-"""What all tests share: one Ray session, the meaning of the markers, and the check that shared memory is clean.
+"""
+What all tests share: one Ray session, the meaning of the markers, and the check that shared memory is clean.
 
 Tests that need Ray take `ray_session` (started once per test run, eight logical CPUs on any machine). After every test
 that ran a graph, `clean_shared_memory` can state that nothing of it is left.
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 SHM = Path("/dev/shm")
+ANONYMOUS = "memfd:cgc"
+"""How the kernel shows the name of our anonymous shared memory."""
 DEADLINE = 10.0
 """Seconds that asynchronous clean-up may take: a worker's loop ends, then its mappings go."""
 
@@ -31,7 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """A local Ray with eight logical CPUs, shared by all tests of the run.
+    """
+    A local Ray with eight logical CPUs, shared by all tests of the run.
 
     Actors that a test creates should be dropped by the end of it: logical CPUs are not a limit for actors, which take
     none while they live, but their processes are real.
@@ -57,26 +61,19 @@ def clean_shared_memory() -> Iterator[None]:
 
 
 def _shared_memory_of_cgc() -> set[str]:
-    """Named files of ours in `/dev/shm`, and this process's descriptors and mappings of our anonymous files."""
+    """Named files of ours in `/dev/shm`, and the anonymous ones that this process has open or mapped, by inode."""
     names = {str(path) for path in SHM.glob("*cgc*")}
-    descriptors = {link for link in map(_target, Path("/proc/self/fd").iterdir()) if _is_ours(link)}
-    mappings = {line.split(maxsplit=5)[5] for line in _lines("/proc/self/maps") if _is_ours(line)}
+    descriptors = {
+        f"descriptor of inode {path.stat().st_ino}"
+        for path in Path("/proc/self/fd").iterdir()
+        if os.path.lexists(path) and ANONYMOUS in os.readlink(path)
+    }
+    mappings = {
+        f"mapping of inode {line.split()[4]}"
+        for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        if ANONYMOUS in line
+    }
     return names | descriptors | mappings
-
-
-def _is_ours(text: str) -> bool:
-    return "memfd:cgc" in text
-
-
-def _target(link: Path) -> str:
-    try:
-        return os.readlink(link)
-    except FileNotFoundError:  # the descriptor that listed the folder
-        return ""
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines()
 
 
 def _cuda_is_available() -> bool:
