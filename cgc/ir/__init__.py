@@ -6,7 +6,7 @@ The names of xDSL that passes need are here too, because only this package impor
 """
 
 from xdsl.context import Context
-from xdsl.dialects.builtin import ModuleOp, StringAttr
+from xdsl.dialects.builtin import IntAttr, ModuleOp, StringAttr
 from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, Region, SSAValue
 from xdsl.passes import ModulePass
 from xdsl.utils.exceptions import PassFailedException, VerifyException
@@ -74,6 +74,7 @@ __all__ = [
     "GroupOp",
     "InputAttrOp",
     "InputOp",
+    "IntAttr",
     "Link",
     "LiteralAttr",
     "ModuleOp",

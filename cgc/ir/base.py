@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NoReturn, TypeVar, cast
 
 from xdsl.dialects.builtin import (
@@ -85,7 +86,9 @@ class CgcOp(IRDLOperation):
         raise OperationError(self, reason) from underlying_error
 
 
+@lru_cache(maxsize=4096)
 def file_location(file: str, line: int) -> FileLineColLoc:
+    """The location attribute; many operations come from one line, so it is kept."""
     return FileLineColLoc(StringAttr(file), IntAttr(line), IntAttr(0))
 
 
@@ -283,7 +286,13 @@ def print_optional_string(printer: Printer, keyword: str, value: StringAttr | No
 
 
 def symbol_ref(symbol: str | SymbolRefAttr) -> SymbolRefAttr:
-    return SymbolRefAttr(symbol) if isinstance(symbol, str) else symbol
+    return _symbol_ref(symbol) if isinstance(symbol, str) else symbol
+
+
+@lru_cache(maxsize=4096)
+def method_ref(actor: str, method: str) -> SymbolRefAttr:
+    """`@actor::@method`"""
+    return SymbolRefAttr(actor, [method])
 
 
 def symbol_refs(symbols: Iterable[str | SymbolRefAttr]) -> ArrayAttr[SymbolRefAttr]:
@@ -308,6 +317,9 @@ def _parse_optional_value(parser: Parser) -> SSAValue | LiteralAttr | None:
         return literal
     operand = parser.parse_optional_unresolved_operand()
     return None if operand is None else resolve(parser, operand)
+
+
+_symbol_ref = lru_cache(maxsize=4096)(SymbolRefAttr)
 
 
 def _property(value: Property) -> Attribute:

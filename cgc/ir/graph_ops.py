@@ -306,7 +306,7 @@ class CallOp(CgcOp):
     ) -> None:
         given = [*args, *(kwargs or {}).values()]
         properties: dict[str, Property] = {
-            "callee": SymbolRefAttr(actor, [method]),
+            "callee": base.method_ref(actor, method),
             "arguments": ArrayAttr([OPERAND if isinstance(value, SSAValue) else value for value in given]),
             "keywords": ArrayAttr([StringAttr(keyword) for keyword in kwargs]) if kwargs else None,
         }
