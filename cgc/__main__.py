@@ -51,7 +51,10 @@ def _run_script(arguments: list[str]) -> int:
     module.__dict__.update(__file__=script, __builtins__=__builtins__, __spec__=None, __cached__=None)
     sys.modules["__main__"] = module
     sys.argv = arguments
-    sys.path[0] = os.path.dirname(os.path.realpath(script))
+    # `python -m` put the current folder on the path where `python script.py` puts the script's. Not always at 0: Ray,
+    # which may be imported by now, puts a folder of its own before it.
+    if os.getcwd() in sys.path:
+        sys.path[sys.path.index(os.getcwd())] = os.path.dirname(os.path.realpath(script))
     exec(compile(source, script, "exec"), module.__dict__)
     return 0
 
