@@ -1,0 +1,173 @@
+"""
+From IR of level `allocated` to the programs that the runtime executes, one per participant.
+
+Values become registers: the smallest number that is free, given back after the last use, so that a program needs as
+many as it has values alive at a time. An operation never writes a register that it drops itself. The whole input gets
+a register only where somebody uses it whole.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from typing import Any
+
+from cgc.errors import PassError
+from cgc.ir import (
+    CallOp,
+    ChannelOp,
+    ConstantTable,
+    GraphOp,
+    InputAttrOp,
+    InputOp,
+    OpaqueAttr,
+    Operation,
+    OutputOp,
+    ProgramOp,
+    ReadOp,
+    SSAValue,
+    WriteOp,
+    location_text,
+)
+from cgc.ir import (
+    Constant as ConstantAttr,
+)
+from cgc.passes.graph_view import channels_of, programs_of
+from cgc.runtime import program as runtime
+
+PASS_NAME = "emit-programs"
+
+
+class Unspelled:
+    """Stands for a constant that IR text has no object for; such a program can be read, not run."""
+
+    def __init__(self, summary: str) -> None:
+        self.summary = summary
+
+    def __repr__(self) -> str:
+        return f"<{self.summary}>"
+
+
+def emit_programs(graph: GraphOp, constants: ConstantTable) -> dict[str, runtime.Program]:
+    """
+    The program of each participant, by its symbol, in the order of the graph.
+
+    Constants that `constants` does not have (those of parsed text) become `Unspelled`.
+
+    Raises:
+        PassError: An operation cannot be executed yet.
+    """
+    specs = {name: _channel_spec(index, channel) for index, (name, channel) in enumerate(channels_of(graph).items())}
+    return {
+        name: _Emitter(program, specs, constants).program(graph.sym_name.data)
+        for name, program in programs_of(graph).items()
+    }
+
+
+def _channel_spec(index: int, channel: ChannelOp) -> runtime.ChannelSpec:
+    return runtime.ChannelSpec(
+        name=channel.sym_name.data,
+        index=index,
+        kind=channel.transport.kind.data,
+        writer=channel.writer_name,
+        readers=channel.reader_names,
+        slots=channel.slots.data,
+        slot_bytes=channel.slot_bytes.data,
+    )
+
+
+class _Emitter:
+    """Makes one program: knows the register of every live value, and which registers are free."""
+
+    def __init__(self, program: ProgramOp, specs: Mapping[str, runtime.ChannelSpec], constants: ConstantTable) -> None:
+        self.actor = program.actor_name
+        self.specs = specs
+        self.constants = constants
+        self.source = [op for op in program.body.block.ops if not _is_unused_input(op)]
+        self.last_use = {value: op for op in self.source for value in op.operands}
+        self.register_of: dict[SSAValue, int] = {}
+        self.free: list[int] = []
+        self.registers = 0
+        self.unused: list[int] = []
+        self.used_channels: dict[str, runtime.ChannelSpec] = {}
+
+    def program(self, graph: str) -> runtime.Program:
+        operations = tuple(self._operation(operation) for operation in self.source)
+        channels = tuple(sorted(self.used_channels.values(), key=lambda spec: spec.index))
+        return runtime.Program(graph, self.actor, self.registers, channels, operations)
+
+    def _operation(self, operation: Operation) -> runtime.Operation:
+        location = location_text(operation)
+        if isinstance(operation, CallOp):
+            return self._call(operation, location)
+        if isinstance(operation, ReadOp):
+            return runtime.Read(self._channel(operation.channel_name), self._define(operation), location)
+        if isinstance(operation, WriteOp):
+            values = tuple(self.register_of[value] for value in operation.operands)
+            return runtime.Write(self._channel(operation.channel_name), values, self._drop(operation), location)
+        if isinstance(operation, InputOp):
+            return runtime.Input(self._define(operation)[0], location=location)
+        if isinstance(operation, InputAttrOp):
+            accessor = "__getattr__" if operation.accessor.data == "attr" else "__getitem__"
+            return runtime.Input(self._define(operation)[0], operation.key_value, accessor, location)
+        if isinstance(operation, OutputOp):
+            return runtime.Output(tuple(self.register_of[value] for value in operation.operands), location)
+        place = f"{location}: " if location else ""
+        raise PassError(f"{place}{operation.name} on @{self.actor} cannot be executed yet", PASS_NAME, operation.name)
+
+    def _call(self, operation: CallOp, location: str) -> runtime.Call:
+        args, kwargs = operation.bound
+        positional = tuple(self._argument(argument) for argument in args)
+        named = tuple((keyword, self._argument(argument)) for keyword, argument in kwargs.items())
+        drop = self._last_used(operation)
+        into = self._define(operation)
+        for register in drop:
+            heapq.heappush(self.free, register)
+        return runtime.Call(operation.method, positional, named, into, drop, location)
+
+    def _argument(self, argument: SSAValue | ConstantAttr) -> runtime.Argument:
+        if isinstance(argument, SSAValue):
+            return runtime.Register(self.register_of[argument])
+        return runtime.Constant(self._constant(argument))
+
+    def _constant(self, constant: ConstantAttr) -> Any:
+        if isinstance(constant, OpaqueAttr) and constant.index.data >= len(self.constants):
+            return Unspelled(constant.summary.data)
+        return self.constants.value(constant)
+
+    def _channel(self, name: str) -> str:
+        self.used_channels[name] = self.specs[name]
+        return name
+
+    def _define(self, operation: Operation) -> tuple[int, ...]:
+        """Registers for the results; those of results that nobody uses are dropped by the next operation that can."""
+        registers = []
+        for value in operation.results:
+            if not self.free:
+                self.free.append(self.registers)
+                self.registers += 1
+            register = self.register_of[value] = heapq.heappop(self.free)
+            registers.append(register)
+            if value not in self.last_use:
+                self.unused.append(register)
+        return tuple(registers)
+
+    def _drop(self, operation: Operation) -> tuple[int, ...]:
+        drop = self._last_used(operation)
+        for register in drop:
+            heapq.heappush(self.free, register)
+        return drop
+
+    def _last_used(self, operation: Operation) -> tuple[int, ...]:
+        """Registers whose values nobody needs after `operation`."""
+        ends = {self.register_of[value] for value in operation.operands if self.last_use[value] is operation}
+        dropped = tuple(sorted({*ends, *self.unused}))
+        self.unused.clear()
+        return dropped
+
+
+def _is_unused_input(operation: Operation) -> bool:
+    """True for a whole input that is used in parts only: the driver takes the parts from the user's arguments."""
+    return isinstance(operation, InputOp) and all(
+        isinstance(use.operation, InputAttrOp) for use in operation.result.uses
+    )

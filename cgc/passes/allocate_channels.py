@@ -1,0 +1,213 @@
+"""
+allocate-channels: messages travel on channels, as few as possible, copied as rarely as possible.
+
+Requires: level `scheduled`.
+Guarantees: level `allocated`. One channel has one writer and any number of readers on its node, so that a value is
+written once however many read it. Values that go from one writer to the same readers share a message where that
+delays nobody (see `_bundles`). A channel has as many slots as executions may be in flight, so that no writer within
+that limit ever waits for a slot. Orders are numbered anew: first what the driver sends, last what it gets.
+
+    cgc.send %1 message 1 to [@b, @c] via shm order 2        cgc.channel @c1 shm from @a to [@b, @c] slots 10 …
+    cgc.send %2 message 2 to [@b, @c] via shm order 3   ->   cgc.write @c1(%1, %2) messages [1, 2] order 2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cgc.ir import (
+    ChannelOp,
+    GraphOp,
+    IntAttr,
+    Operation,
+    ProgramOp,
+    ReadOp,
+    ReadStartOp,
+    ReceiveOp,
+    RecvStartOp,
+    SendOp,
+    TensorType,
+    WriteOp,
+)
+from cgc.passes.analysis.expected import static_bytes
+from cgc.passes.base import Pass, PassContext
+from cgc.passes.graph_view import communication, driver_of, order_of, programs_of, set_level
+
+DEFAULT_INFLIGHT = 10
+"""Executions in flight where the graph does not say."""
+
+DEFAULT_SLOT_BYTES = 4096
+STATIC_SLOT_LIMIT = 64 * 1024
+"""Larger static messages use the default slot: they lie in memory of their own anyway."""
+
+MESSAGE_OVERHEAD = 1024
+"""Bytes of a message besides its tensors, at most: their headers and the pickled rest."""
+
+
+@dataclass(slots=True)
+class _Bundle:
+    """
+    Messages that one write carries.
+
+    Attributes:
+        writer: Name of the participant that sends them.
+        sends: In the order of their values.
+        at_last: True if the write takes the place of the last send, False for the first.
+    """
+
+    writer: str
+    sends: list[SendOp]
+    at_last: bool = False
+
+
+def allocate(graph: GraphOp, slot_bytes: int = DEFAULT_SLOT_BYTES) -> list[ChannelOp]:
+    """Replace sends and recvs by writes and reads on new channels, which are returned."""
+    driver, programs = driver_of(graph), programs_of(graph)
+    slots = DEFAULT_INFLIGHT if graph.max_inflight is None else graph.max_inflight.data
+    recvs = _recvs(programs)
+    bundles = [bundle for name, program in programs.items() for bundle in _bundles(name, program, driver, recvs)]
+    bundles.sort(key=lambda bundle: bundle.sends[0].order.data)
+    channels = []
+    for number, bundle in enumerate(bundles):
+        channel = _channel(f"c{number}", bundle, slots, slot_bytes)
+        _replace_sends(channel, bundle)
+        for reader in channel.reader_names:
+            _replace_recvs(channel, [recvs[send.message.data, reader] for send in bundle.sends])
+        channels.append(channel)
+    _renumber(programs, driver)
+    graph.body.block.insert_ops_before(channels, next(iter(programs.values())))
+    return channels
+
+
+def _recvs(programs: Mapping[str, ProgramOp]) -> dict[tuple[int, str], ReceiveOp]:
+    """Every recv by message and receiver."""
+    return {
+        (operation.message.data, name): operation
+        for name, program in programs.items()
+        for operation in communication(program.body.block)
+        if isinstance(operation, ReceiveOp)
+    }
+
+
+def _bundles(writer: str, program: ProgramOp, driver: str, recvs: Mapping[tuple[int, str], ReceiveOp]) -> list[_Bundle]:
+    """
+    The sends of a program, those together that can share a message.
+
+    They can if they have the same receivers and buffered transport, and
+
+    * the driver makes them: it knows all inputs at the start, so that nothing lies between;
+    * or the driver alone gets them: it takes results when all are there, so that none comes later than without;
+    * or nothing but sends lies between: then the later value exists already when the earlier one goes.
+    """
+    bundles: dict[object, _Bundle] = {}
+    run = 0
+    for operation in program.body.block.ops:
+        if not isinstance(operation, SendOp):
+            run += 1
+            for send in communication(operation):
+                if isinstance(send, SendOp):
+                    bundles[send] = _Bundle(writer, [send])
+            continue
+        ends_at_driver = writer == driver or operation.receiver_names == (driver,)
+        shares = not operation.transport.is_rendezvous and not _is_started(operation, recvs)
+        key = (operation.receivers, operation.transport, -1 if ends_at_driver else run) if shares else operation
+        bundles.setdefault(key, _Bundle(writer, [], at_last=ends_at_driver)).sends.append(operation)
+    return list(bundles.values())
+
+
+def _is_started(send: SendOp, recvs: Mapping[tuple[int, str], ReceiveOp]) -> bool:
+    """True if somebody receives the message in two halves."""
+    return any(isinstance(recvs[send.message.data, name], RecvStartOp) for name in send.receiver_names)
+
+
+def _channel(name: str, bundle: _Bundle, slots: int, slot_bytes: int) -> ChannelOp:
+    first = bundle.sends[0]
+    sizes = [static_bytes(send.value.type) for send in bundle.sends]
+    known = [size for size in sizes if size is not None]
+    static = len(known) == len(sizes) and all(_is_static(send) for send in bundle.sends)
+    exact = sum(known) + MESSAGE_OVERHEAD
+    return ChannelOp(
+        name,
+        first.transport,
+        bundle.writer,
+        first.receivers.data,
+        slots=slots,
+        slot_bytes=-(-exact // 64) * 64 if static and exact <= STATIC_SLOT_LIMIT else slot_bytes,
+        static=static,
+        location=first.location,
+    )
+
+
+def _is_static(send: SendOp) -> bool:
+    return isinstance(send.value.type, TensorType) and send.value.type.static
+
+
+def _replace_sends(channel: ChannelOp, bundle: _Bundle) -> None:
+    place = bundle.sends[-1 if bundle.at_last else 0]
+    write = WriteOp(
+        channel.sym_name.data,
+        [send.value for send in bundle.sends],
+        [send.message.data for send in bundle.sends],
+        place.order.data,
+        stream=None if place.stream is None else place.stream.data,
+        location=place.location,
+    )
+    _replace(bundle.sends, place, write)
+
+
+def _replace_recvs(channel: ChannelOp, recvs: Sequence[ReceiveOp]) -> None:
+    place = min(recvs, key=lambda recv: recv.order.data)
+    made = ReadStartOp if isinstance(place, RecvStartOp) else ReadOp
+    read = made(
+        channel.sym_name.data,
+        [recv.message.data for recv in recvs],
+        place.order.data,
+        [recv.results[0].type for recv in recvs],
+        stream=None if place.stream is None else place.stream.data,
+        location=place.location,
+    )
+    for recv, result in zip(recvs, read.results, strict=True):
+        recv.results[0].replace_all_uses_with(result)
+    _replace(recvs, place, read)
+
+
+def _replace(old: Sequence[Operation], place: Operation, new: Operation) -> None:
+    block = place.parent_block()
+    assert block is not None, "communication lies in a block"
+    block.insert_ops_before([new], place)
+    for operation in old:
+        block.erase_op(operation)
+
+
+def _renumber(programs: Mapping[str, ProgramOp], driver: str) -> None:
+    """
+    Number the line of communication anew, without gaps.
+
+    What the driver writes waits for nothing, and for what it reads waits nothing in the same execution: both can go to
+    the ends of the line, which is what writes at the place of their last value need.
+    """
+    keys: dict[Operation, tuple[int, int]] = {}
+    for name, program in programs.items():
+        for operation in communication(program.body.block):
+            phase = 1 if name != driver else 0 if isinstance(operation, WriteOp) else 2
+            keys[operation] = (phase, order_of(operation))
+    number = {key: position for position, key in enumerate(sorted(set(keys.values())))}
+    for numbered, key in keys.items():
+        numbered.properties["order"] = IntAttr(number[key])
+
+
+@dataclass(frozen=True)
+class AllocateChannelsPass(Pass):
+    """See the top of this file. `slot-bytes` is the size of a slot before it grows."""
+
+    name = "allocate-channels"
+    accepts = ("scheduled",)
+    produces = "allocated"
+    slot_bytes: int = DEFAULT_SLOT_BYTES
+
+    def apply(self, graph: GraphOp, context: PassContext) -> None:
+        for channel in allocate(graph, self.slot_bytes):
+            context.count("channels")
+            context.count("slot-bytes", channel.slots.data * channel.slot_bytes.data)
+        set_level(graph, "allocated")

@@ -1,0 +1,213 @@
+"""
+From IR of level `scheduled` or `allocated` to a schedule that the simulator runs.
+
+A program is a process. What `recv_start` and `read_start` begin runs in a process of its own, one per actor and stream.
+The driver is two processes, since its program has two halves: it submits up to the in-flight limit before it gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from cgc.errors import PassError
+from cgc.ir import (
+    CallOp,
+    ChannelReadOp,
+    CollectiveOp,
+    GraphOp,
+    GroupOp,
+    Operation,
+    ReadStartOp,
+    ReceiveOp,
+    RecvStartOp,
+    SendOp,
+    SSAValue,
+    TransportAttr,
+    WaitOp,
+    WriteOp,
+    location_text,
+)
+from cgc.passes.analysis.cost import CostModel
+from cgc.passes.analysis.expected import operation_us, value_bytes
+from cgc.passes.analysis.schedule import RENDEZVOUS, Channel, Kind, Process, Schedule, Step
+from cgc.passes.graph_view import Communication, actors_of, channels_of, communication, driver_of, programs_of
+
+DEFAULT_INFLIGHT = 10
+"""Executions in flight where the graph does not say."""
+
+
+def inflight_of(graph: GraphOp) -> int:
+    """How many executions may be in flight."""
+    return DEFAULT_INFLIGHT if graph.max_inflight is None else int(graph.max_inflight.data)
+
+
+def schedule_of(graph: GraphOp, cost: CostModel, *, inflight: int = 1, most_slots: int | None = None) -> Schedule:
+    """
+    The graph as a schedule.
+
+    Args:
+        graph: At level `scheduled` or `allocated`.
+        cost: For the times.
+        inflight: Executions that the driver submits before it gets the first result.
+        most_slots: Buffered channels with more slots are taken to have only so many; None for as they are.
+
+    Raises:
+        PassError: A message has no sender, which `verify_level` would have found.
+    """
+    return _Extraction(graph, cost, inflight, most_slots).schedule()
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A channel while its ends are being found."""
+
+    name: str
+    transport: TransportAttr
+    slots: int
+    nbytes: int = 0
+    writer: int | None = None
+    readers: list[int] = field(default_factory=list)
+
+
+class _Extraction:
+    def __init__(self, graph: GraphOp, cost: CostModel, inflight: int, most_slots: int | None) -> None:
+        self.graph = graph
+        self.cost = cost
+        self.inflight = inflight
+        self.most_slots = most_slots
+        self.actors = actors_of(graph)
+        self.driver = driver_of(graph)
+        self.declared = channels_of(graph)
+        self.processes: list[Process] = []
+        self.drafts: list[_Draft] = []
+        self.number_of: dict[int | str, int] = {}
+        self.streams: dict[tuple[str, int], int] = {}
+        self.started: dict[SSAValue, tuple[int, int]] = {}
+
+    def schedule(self) -> Schedule:
+        for name, program in programs_of(self.graph).items():
+            operations = list(program.body.block.ops)
+            if name == self.driver:
+                self._driver(operations)
+            else:
+                self._process(name, f"@{name}", operations)
+        channels = [self._channel(draft) for draft in self.drafts]
+        return Schedule(self.processes, channels)
+
+    def _driver(self, operations: list[Operation]) -> None:
+        sends = [index for index, operation in enumerate(operations) if isinstance(operation, SendOp | WriteOp)]
+        middle = sends[-1] + 1 if sends else 0
+        execute = self._process(self.driver, f"@{self.driver}/execute", operations[:middle])
+        get = self._process(self.driver, f"@{self.driver}/get", operations[middle:])
+        self.processes[execute].gates = ((get, -self.inflight),)
+        self.processes[get].gates = ((execute, self.inflight - 1),)
+
+    def _process(self, actor: str, name: str, operations: Iterable[Operation]) -> int:
+        index = len(self.processes)
+        self.processes.append(Process(name))
+        for operation in operations:
+            self._add(actor, index, operation)
+        return index
+
+    def _add(self, actor: str, index: int, operation: Operation) -> None:
+        if isinstance(operation, (RecvStartOp, ReadStartOp)):
+            self._start(actor, index, operation)
+        elif isinstance(operation, WaitOp):
+            where = self.started[operation.future]
+            self._step(index, Step(Kind.COMPUTE, "wait", after=(where,), location=location_text(operation)))
+        elif isinstance(operation, GroupOp):
+            self._group(index, operation)
+        elif isinstance(operation, Communication):
+            self._step(index, self._communicate(index, operation))
+        else:
+            us = operation_us(operation, self.actors, self.cost)
+            self._step(index, Step(Kind.COMPUTE, _label(operation), us=us, location=location_text(operation)))
+
+    def _step(self, index: int, step: Step) -> tuple[int, int]:
+        steps = self.processes[index].steps
+        steps.append(step)
+        return index, len(steps) - 1
+
+    def _start(self, actor: str, index: int, operation: RecvStartOp | ReadStartOp) -> None:
+        """The main process goes on at once; the stream's process waits for the message."""
+        begun = self._step(index, Step(Kind.COMPUTE, _label(operation), location=location_text(operation)))
+        stream = 0 if operation.stream is None else operation.stream.data
+        if (actor, stream) not in self.streams:
+            self.streams[actor, stream] = len(self.processes)
+            self.processes.append(Process(f"@{actor}/stream{stream}"))
+        process = self.streams[actor, stream]
+        place = self._step(process, self._communicate(process, operation, after=(begun,)))
+        self.started.update(dict.fromkeys(operation.results, place))
+
+    def _group(self, index: int, group: GroupOp) -> None:
+        """What has to meet is posted together; buffered sends go before it and buffered receives come behind."""
+        steps = [self._communicate(index, operation) for operation in communication(group)]
+        meets = [step for step in steps if step.kind is Kind.MEET]
+        together = tuple(number for step in meets for number in step.channels)
+        label = " + ".join(step.label for step in meets)
+        merged = [Step(Kind.MEET, label, together, location=location_text(group))] if meets else []
+        writes, reads = ([step for step in steps if step.kind is kind] for kind in (Kind.WRITE, Kind.READ))
+        for step in (*writes, *merged, *reads):
+            self._step(index, step)
+
+    def _communicate(self, index: int, operation: Communication, after: tuple[tuple[int, int], ...] = ()) -> Step:
+        number = self._number(operation)
+        draft = self.drafts[number]
+        sends = isinstance(operation, SendOp | WriteOp) or (
+            isinstance(operation, CollectiveOp) and draft.writer is None
+        )
+        if sends:
+            draft.writer = index
+            draft.nbytes = sum(value_bytes(value.type, self.cost) for value in operation.operands)
+        else:
+            draft.readers.append(index)
+        meets = draft.transport.is_rendezvous or isinstance(operation, CollectiveOp)
+        kind = Kind.MEET if meets else Kind.WRITE if sends else Kind.READ
+        return Step(kind, _label(operation), (number,), after=after, location=location_text(operation))
+
+    def _number(self, operation: Communication) -> int:
+        key: int | str
+        if isinstance(operation, WriteOp | ChannelReadOp):
+            key = operation.channel_name
+            declared = self.declared.get(key)
+            if declared is None:
+                raise PassError(f"there is no channel @{key}", "verify-schedule", operation.name)
+            transport, slots, name = declared.transport, declared.slots.data, f"@{key}"
+        else:
+            assert operation.message is not None, "communication in a program has a message"
+            key = operation.message.data
+            transport, slots, name = operation.transport, inflight_of(self.graph), f"m{key}"
+        if key not in self.number_of:
+            self.number_of[key] = len(self.drafts)
+            self.drafts.append(_Draft(name, transport, slots))
+        return self.number_of[key]
+
+    def _channel(self, draft: _Draft) -> Channel:
+        if draft.writer is None:
+            raise PassError(f"nobody sends {draft.name}", "verify-schedule")
+        link = self.cost.link(draft.transport.kind.data)
+        slots = draft.slots if self.most_slots is None else min(draft.slots, self.most_slots)
+        return Channel(
+            name=draft.name,
+            writer=draft.writer,
+            readers=tuple(draft.readers),
+            slots=RENDEZVOUS if draft.transport.is_rendezvous else slots,
+            write_us=link.copy_us(draft.nbytes),
+            latency_us=link.latency_us,
+            read_us=link.overhead_us,
+        )
+
+
+def _label(operation: Operation) -> str:
+    if isinstance(operation, CallOp):
+        return operation.method
+    if isinstance(operation, SendOp):
+        return f"send m{operation.message.data} to {', '.join('@' + name for name in operation.receiver_names)}"
+    if isinstance(operation, ReceiveOp):
+        return f"recv m{operation.message.data} from @{operation.sender_name}"
+    if isinstance(operation, WriteOp):
+        return f"write @{operation.channel_name}"
+    if isinstance(operation, ChannelReadOp):
+        return f"read @{operation.channel_name}"
+    return operation.name.removeprefix("cgc.")

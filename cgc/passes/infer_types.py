@@ -1,0 +1,112 @@
+"""
+infer-types: every value knows how it travels.
+
+Requires: level `graph`, verified by `verify-graph`.
+Guarantees: no type asks for `auto` or `accelerator` any more; `nccl` and `cuda_ipc` are between actors with GPUs, and
+no transport that needs a communicator ends at the driver. A violation is a `GraphError` that names both ends.
+
+    %1 = cgc.call @a::@fwd(%0) : !cgc.tensor<cpu, via auto>   ->   … : !cgc.tensor<cpu, via shm>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cgc.errors import GraphError
+from cgc.ir import ActorOp, CollectiveOp, GraphOp, SSAValue, TensorType, TransportAttr
+from cgc.passes.base import Pass, PassContext
+from cgc.passes.graph_view import (
+    actors_of,
+    body_of,
+    consumers_of_body,
+    describe,
+    driver_of,
+    has_gpu,
+    owner_of,
+    retyped,
+    set_type,
+)
+
+ACCELERATOR = "nccl"
+"""What `accelerator` means, and `auto` between actors that have GPUs."""
+
+NEEDS_DEVICE = frozenset({"nccl", "cuda_ipc"})
+
+
+def settle_transports(graph: GraphOp) -> int:
+    """Replace all requests of the graph's types by transports; returns how many values had one."""
+    driver, actors = driver_of(graph), actors_of(graph)
+    block = body_of(graph).body.block
+    consumers = consumers_of_body(block, driver)
+    settled = 0
+    problems: list[str] = []
+    for operation in block.ops:
+        if isinstance(operation, CollectiveOp):
+            problems += _settle_collective(operation, actors)
+        for value in operation.results:
+            if isinstance(value.type, TensorType) and isinstance(value.type.request, TransportAttr):
+                ends = [owner_of(value, driver), *consumers.get(value, ())]
+                transport = _transport(value.type.request, ends, actors)
+                problems += _problems(value, transport, ends, actors, driver)
+                set_type(value, retyped(value.type, request=transport))
+                settled += 1
+    if problems:
+        raise GraphError("\n  ".join(problems))
+    return settled
+
+
+def _transport(request: TransportAttr, ends: list[str], actors: Mapping[str, ActorOp]) -> TransportAttr:
+    if not request.is_request:
+        return request
+    if request.kind.data == "accelerator":
+        return TransportAttr.of(ACCELERATOR)
+    all_have = all(has_gpu(actors[end]) for end in ends)
+    return TransportAttr.of(ACCELERATOR if all_have and len(set(ends)) > 1 else "shm")
+
+
+def _problems(
+    value: SSAValue, transport: TransportAttr, ends: list[str], actors: Mapping[str, ActorOp], driver: str
+) -> list[str]:
+    """Why the value cannot travel that way, one sentence for each receiver that it cannot reach."""
+    kind = transport.kind.data
+    found = []
+    for receiver in ends[1:]:
+        if receiver == ends[0]:
+            continue
+        if transport.is_rendezvous and driver in (ends[0], receiver):
+            found.append(
+                f"{describe(value, driver)} cannot go from {ends[0]} to {receiver} via {kind}: the driver is in no"
+                " communicator; use transport 'shm' for values that the driver sends or gets"
+            )
+        elif kind in NEEDS_DEVICE and not (has_gpu(actors[ends[0]]) and has_gpu(actors[receiver])):
+            without = " and ".join(end for end in (ends[0], receiver) if not has_gpu(actors[end]))
+            found.append(
+                f"{describe(value, driver)} cannot go from {ends[0]} to {receiver} via {kind}: {without} has no GPU;"
+                " use transport 'auto' or 'shm', or create the actors with num_gpus=1"
+            )
+    return found
+
+
+def _settle_collective(operation: CollectiveOp, actors: Mapping[str, ActorOp]) -> list[str]:
+    if operation.transport.is_request:
+        operation.properties["transport"] = TransportAttr.of(ACCELERATOR)
+    without = [name for name in operation.participant_names if not has_gpu(actors[name])]
+    if operation.transport.kind.data not in NEEDS_DEVICE or not without:
+        return []
+    name = operation.name.removeprefix("cgc.")
+    return [
+        f"{name} of {', '.join(operation.participant_names)} via {operation.transport.kind.data}:"
+        f" {', '.join(without)} has no GPU; create the actors with num_gpus=1, or pass a communicator for CPU tensors"
+    ]
+
+
+@dataclass(frozen=True)
+class InferTypesPass(Pass):
+    """See the top of this file."""
+
+    name = "infer-types"
+    accepts = ("graph",)
+
+    def apply(self, graph: GraphOp, context: PassContext) -> None:
+        context.count("values-with-transport", settle_transports(graph))

@@ -1,0 +1,210 @@
+"""
+pair-comm: from one body to one program per participant, with a send and its recvs for each transfer.
+
+Requires: level `placed`.
+Guarantees: level `scheduled`. Calls of an actor stay in the order of binding; edges within an actor are local values;
+the driver sends all inputs before it receives; every program is a projection of one global order. So nothing deadlocks:
+
+1. All operations of one execution, of all participants, stand in one line, the global order: `order` in the IR.
+2. A value stands behind what makes it and before what uses it. A recv stands behind its send, or, where both ends have
+   to meet (nccl, gloo, custom communicators), at the same place.
+3. Every participant works through its part of the line from front to back, execution after execution.
+4. Suppose that everybody waits, and look at the first operation in the line that is not done, in the oldest execution.
+5. Its participants have done all of theirs that stand before it, so they are all at it.
+6. If it is a call or a copy, it waits for nobody. If it is a meeting or a collective, all its parties are there.
+7. If it is a recv on a buffered transport, its send stands before it, so the message is there.
+8. If it is a send on a buffered transport with n >= 1 slots, it waits for a recv of n executions ago, which is done;
+   the first executions find free slots.
+9. So the operation can be done, which contradicts 4. Nothing more than 2 and 3 is needed: no sizes, no timing.
+
+    %1 = cgc.call @a::@f(%0)                                 cgc.program @a {                cgc.program @b {
+    %2 = cgc.transfer %1 from @a to [@b] via shm    ->         %1 = cgc.call @a::@f(%0)        %0 = cgc.recv message 3 …
+    %3 = cgc.call @b::@g(%2)                                   cgc.send %1 message 3 …         %1 = cgc.call @b::@g(%0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cgc.errors import PassError
+from cgc.ir import (
+    Block,
+    CollectiveOp,
+    GraphOp,
+    Operation,
+    ProgramOp,
+    RecvOp,
+    SendOp,
+    SSAValue,
+    TransferOp,
+)
+from cgc.passes.analysis.cost import CostModel
+from cgc.passes.analysis.expected import operation_us, value_bytes
+from cgc.passes.analysis.order import Event, EventKind, Message, Task, global_order
+from cgc.passes.base import Pass, PassContext
+from cgc.passes.graph_view import actor_of, actors_of, body_of, driver_of, set_level
+
+PASS_NAME = "pair-comm"
+
+
+def pair(graph: GraphOp, cost: CostModel) -> int:
+    """Replace the body by programs; returns the number of messages."""
+    problem = _problem(graph, cost)
+    order = global_order(len(problem.actors), problem.tasks, problem.messages)
+    body = body_of(graph)
+    programs = _Projection(problem, body.body.block).programs(order)
+    graph.body.block.erase_op(body)
+    graph.body.block.add_ops(ProgramOp(name, block) for name, block in zip(problem.actors, programs, strict=True))
+    return len(problem.messages)
+
+
+@dataclass(slots=True)
+class _Problem:
+    """A body as the order analysis takes it: tasks are its operations, messages its transfers."""
+
+    actors: list[str]
+    operations: list[Operation] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    transfers: list[TransferOp] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+
+
+def _problem(graph: GraphOp, cost: CostModel) -> _Problem:
+    driver, actors = driver_of(graph), actors_of(graph)
+    problem = _Problem(list(actors))
+    number = {name: index for index, name in enumerate(actors)}
+    first_use: dict[SSAValue, int] = {}
+    made_by: dict[SSAValue, int] = {}
+    for operation in body_of(graph).body.block.ops:
+        if isinstance(operation, TransferOp):
+            problem.transfers.append(operation)
+            continue
+        task = len(problem.operations)
+        for value in operation.operands:
+            first_use.setdefault(value, task)
+        made_by.update(dict.fromkeys(operation.results, task))
+        problem.operations.append(operation)
+        names = operation.participant_names if isinstance(operation, CollectiveOp) else (actor_of(operation, driver),)
+        problem.tasks.append(Task(tuple(number[name] for name in names), operation_us(operation, actors, cost)))
+    for transfer in problem.transfers:
+        users = [first_use.get(result) for result in transfer.results]
+        receivers = [(number[name], user) for name, user in zip(transfer.receiver_names, users, strict=True)]
+        problem.messages.append(_message(transfer, made_by[transfer.value], number, receivers, cost))
+    return problem
+
+
+def _message(
+    transfer: TransferOp,
+    source: int,
+    number: Mapping[str, int],
+    receivers: Sequence[tuple[int, int | None]],
+    cost: CostModel,
+) -> Message:
+    for name, (_, user) in zip(transfer.receiver_names, receivers, strict=True):
+        if user is None:
+            remedy = f"remove @{name} from its receivers"
+            raise PassError(f"@{name} does not use what a transfer brings", PASS_NAME, transfer.name, remedy)
+    link = cost.link(transfer.transport.kind.data)
+    nbytes = value_bytes(transfer.value.type, cost)
+    return Message(
+        source=source,
+        sender=number[transfer.sender_name],
+        receivers=tuple((receiver, user) for receiver, user in receivers if user is not None),
+        meets=transfer.transport.is_rendezvous,
+        nbytes=nbytes,
+        send_us=link.copy_us(nbytes),
+        latency_us=link.latency_us,
+        recv_us=link.overhead_us,
+    )
+
+
+class _Projection:
+    """Distributes the operations of a body over the participants, in a given order."""
+
+    def __init__(self, problem: _Problem, body: Block) -> None:
+        self.problem = problem
+        self.body = body
+        self.programs_of: list[list[Operation]] = [[] for _ in problem.actors]
+        self.place = 0
+        self.next_message = len(problem.messages)
+
+    def programs(self, order: Sequence[Event]) -> list[list[Operation]]:
+        for event in order:
+            if event.kind is EventKind.TASK:
+                self._task(event)
+                continue
+            transfer = self.problem.transfers[event.index]
+            if event.kind in (EventKind.SEND, EventKind.MEET):
+                self._send(transfer, event)
+            if event.kind in (EventKind.RECV, EventKind.MEET):
+                receiver = event.actor
+                if event.kind is EventKind.MEET:
+                    receiver = self.problem.messages[event.index].receivers[0][0]
+                self._recv(transfer, event.index, receiver)
+            self.place += 1
+        return self.programs_of
+
+    def _task(self, event: Event) -> None:
+        operation = self.problem.operations[event.index]
+        if isinstance(operation, CollectiveOp):
+            self._collective(operation)
+            return
+        self.body.detach_op(operation)
+        self.programs_of[event.actor].append(operation)
+
+    def _send(self, transfer: TransferOp, event: Event) -> None:
+        send = SendOp(
+            transfer.value,
+            event.index,
+            transfer.receivers,
+            transfer.transport,
+            self.place,
+            location=transfer.location,
+        )
+        self.programs_of[self.problem.messages[event.index].sender].append(send)
+
+    def _recv(self, transfer: TransferOp, message: int, receiver: int) -> None:
+        name = self.problem.actors[receiver]
+        result = transfer.results[transfer.receiver_names.index(name)]
+        recv = RecvOp(
+            message, transfer.sender_name, transfer.transport, self.place, result.type, location=transfer.location
+        )
+        result.replace_all_uses_with(recv.result)
+        self.programs_of[receiver].append(recv)
+
+    def _collective(self, operation: CollectiveOp) -> None:
+        """One operation per participant, at one place of the order."""
+        names = operation.participant_names
+        each = len(operation.operands) // len(names)
+        for position, name in enumerate(names):
+            part = slice(position * each, (position + 1) * each)
+            mine = type(operation)(
+                operation.operands[part],
+                operation.participants,
+                [result.type for result in operation.results[part]],
+                reduce=None if operation.reduce is None else operation.reduce.data,
+                transport=operation.transport,
+                message=self.next_message,
+                order=self.place,
+                location=operation.location,
+            )
+            for old, new in zip(operation.results[part], mine.results, strict=True):
+                old.replace_all_uses_with(new)
+            self.programs_of[self.problem.actors.index(name)].append(mine)
+        self.next_message += 1
+        self.place += 1
+
+
+@dataclass(frozen=True)
+class PairCommPass(Pass):
+    """See the top of this file. `cost-model` is the file of a profile; without one, all calls take equally long."""
+
+    name = PASS_NAME
+    accepts = ("placed",)
+    produces = "scheduled"
+    cost_model: str = ""
+
+    def apply(self, graph: GraphOp, context: PassContext) -> None:
+        context.count("messages", pair(graph, CostModel.load(self.cost_model, self.name)))
+        set_level(graph, "scheduled")

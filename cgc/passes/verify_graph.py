@@ -1,0 +1,143 @@
+"""
+verify-graph: a graph that a user wrote keeps the rules of compiled graphs.
+
+Requires: level `graph`, as imported.
+Guarantees: exactly one input, which somebody uses, whole or in parts but not both; every call is on an actor that
+exists, and somebody uses its result; collectives have each participant once; the output is computed by an actor.
+All violations are found and reported in one `GraphError`, each with its place and what to do. Changes nothing.
+
+    %0 = cgc.input                          stages.py:9: the result of a.fwd is not used: add the node to the
+    %1 = cgc.call @a::@fwd(%0)        ->    MultiOutputNode, or do not bind it
+    %2 = cgc.call @a::@bwd(%0)
+    cgc.output %2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cgc.errors import GraphError
+from cgc.ir import (
+    ActorOp,
+    CallOp,
+    CollectiveOp,
+    GraphOp,
+    InputAttrOp,
+    InputOp,
+    Operation,
+    OutputOp,
+    location_text,
+)
+from cgc.passes.base import Pass, PassContext
+from cgc.passes.graph_view import DRIVER_KIND, actors_of, body_of
+
+
+def violations(graph: GraphOp) -> list[str]:
+    """All rules that the graph breaks, as sentences with place and remedy, in the order of the graph."""
+    operations = list(body_of(graph).body.block.ops)
+    actors = actors_of(graph)
+    found = list(_input_violations(operations))
+    for operation in operations:
+        if isinstance(operation, CallOp):
+            found += _call_violations(operation, actors.get(operation.actor))
+        elif isinstance(operation, CollectiveOp):
+            found += _collective_violations(operation)
+        elif isinstance(operation, InputAttrOp) and not _is_used(operation):
+            found.append(
+                _at(operation, f"{_part(operation)} of the input is not used: bind it to a call, or remove it")
+            )
+        elif isinstance(operation, OutputOp):
+            found += _output_violations(operation)
+    return found
+
+
+def _input_violations(operations: list[Operation]) -> Iterator[str]:
+    inputs = [op for op in operations if isinstance(op, InputOp)]
+    if not inputs:
+        yield "the graph has no InputNode: wrap its construction in `with InputNode() as inp:` and bind `inp` to a call"
+    for extra in inputs[1:]:
+        first = location_text(inputs[0]) or "another place"
+        yield _at(extra, f"a second InputNode; the graph has one from {first} already: use that one everywhere")
+    for operation in inputs:
+        whole = [use.operation for use in operation.result.uses if not isinstance(use.operation, InputAttrOp)]
+        parts = [use.operation for use in operation.result.uses if isinstance(use.operation, InputAttrOp)]
+        if whole and parts:
+            yield _at(
+                whole[0],
+                f"takes the whole input, while {location_text(parts[0]) or 'another node'} takes a part of it:"
+                " bind either `inp` itself everywhere, or only parts of it such as `inp[0]` or `inp.key`",
+            )
+        if not whole and not parts:
+            yield _at(operation, "nobody uses the input: bind `inp` to at least one call")
+
+
+def _call_violations(call: CallOp, actor: ActorOp | None) -> Iterator[str]:
+    method = f"{call.actor}.{call.method}"
+    kind = actor.kind.data if actor is not None else "actor"
+    if kind == "task":
+        yield _at(
+            call,
+            f"{call.method} is a remote function; only methods of actors can be compiled: make it an actor's method",
+        )
+    elif kind == "class":
+        class_name = actor.class_name.data if actor is not None and actor.class_name is not None else call.actor
+        yield _at(
+            call,
+            f"{class_name}.{call.method} is bound to an actor class that is not instantiated:"
+            f" create the actor with `{class_name}.remote()` and bind its method",
+        )
+    elif kind == DRIVER_KIND:
+        yield _at(call, f"{call.method} is bound to the driver, which cannot be called: bind it to an actor")
+    if call.outputs and not _is_used(call):
+        yield _at(
+            call,
+            f"the result of {method} is not used, so that nobody would learn of its errors:"
+            " add the node to the MultiOutputNode, or do not bind it",
+        )
+
+
+def _collective_violations(collective: CollectiveOp) -> Iterator[str]:
+    names = collective.participant_names
+    twice = sorted({name for name in names if names.count(name) > 1}, key=names.index)
+    if twice:
+        yield _at(collective, f"{', '.join(twice)} takes part twice: give at most one value of each actor")
+    if not _is_used(collective):
+        yield _at(collective, "the results of the collective are not used: add them to the MultiOutputNode")
+
+
+def _output_violations(output: OutputOp) -> Iterator[str]:
+    if not output.operands:
+        yield _at(output, "the graph has no output: give MultiOutputNode at least one node")
+    for value in output.operands:
+        if isinstance(value.owner, (InputOp, InputAttrOp)):
+            yield _at(output, "the input itself is an output: pass it through an actor, or leave it out")
+
+
+def _is_used(operation: Operation) -> bool:
+    return any(result.uses for result in operation.results)
+
+
+def _part(operation: InputAttrOp) -> str:
+    key = operation.key_value
+    return f"attribute {key!r}" if operation.accessor.data == "attr" else f"part [{key!r}]"
+
+
+def _at(operation: Operation, text: str) -> str:
+    location = location_text(operation)
+    return f"{location}: {text}" if location else text
+
+
+@dataclass(frozen=True)
+class VerifyGraphPass(Pass):
+    """See the top of this file."""
+
+    name = "verify-graph"
+    accepts = ("graph",)
+
+    def apply(self, graph: GraphOp, context: PassContext) -> None:
+        found = violations(graph)
+        if found:
+            head = f"graph {graph.sym_name.data} cannot be compiled"
+            lines = [f"{head}: {found[0]}"] if len(found) == 1 else [f"{head}, for {len(found)} reasons:", *found]
+            raise GraphError("\n  ".join(lines))
