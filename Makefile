@@ -29,7 +29,7 @@ test: build $(if $(TORCH),$(VENV)/.installed-torch) ## run the test suite (PYTES
 
 bench: build ## run all benchmarks (BENCH_ARGS=--quick for a short run)
 	@$(BIN)/python tools/bench/latency.py $(BENCH_ARGS)
-	@$(BIN)/python tools/bench/queue.py $(BENCH_ARGS)
+	@$(BIN)/python tools/bench/shm_queue.py $(BENCH_ARGS)
 	@$(BIN)/python tools/bench/compile_time.py $(BENCH_ARGS)
 	@$(BIN)/python tools/bench/idle.py $(BENCH_ARGS)
 

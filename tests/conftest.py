@@ -7,12 +7,14 @@ that ran a graph, `clean_shared_memory` can state that nothing of it is left.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 SHM = Path("/dev/shm")
@@ -61,19 +63,27 @@ def clean_shared_memory() -> Iterator[None]:
 
 
 def _shared_memory_of_cgc() -> set[str]:
-    """Named files of ours in `/dev/shm`, and the anonymous ones that this process has open or mapped, by inode."""
-    names = {str(path) for path in SHM.glob("*cgc*")}
-    descriptors = {
-        f"descriptor of inode {path.stat().st_ino}"
-        for path in Path("/proc/self/fd").iterdir()
-        if os.path.lexists(path) and ANONYMOUS in os.readlink(path)
-    }
-    mappings = {
-        f"mapping of inode {line.split()[4]}"
-        for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
-        if ANONYMOUS in line
-    }
-    return names | descriptors | mappings
+    """Named files of ours, and the anonymous ones that this process or one it started has open or mapped, by inode."""
+    found = {str(path) for path in SHM.glob("*cgc*")}
+    here = psutil.Process()
+    for process in [here, *here.children(recursive=True)]:
+        try:
+            found |= _anonymous_files(Path(f"/proc/{process.pid}"))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended, or is just ending
+    return found
+
+
+def _anonymous_files(process: Path) -> set[str]:
+    found = set()
+    for line in (process / "maps").read_text(encoding="utf-8").splitlines():
+        if ANONYMOUS in line:
+            found.add(f"process {process.name} maps inode {line.split()[4]}")
+    for descriptor in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if ANONYMOUS in os.readlink(descriptor):
+                found.add(f"process {process.name} has inode {descriptor.stat().st_ino} open")
+    return found
 
 
 def _cuda_is_available() -> bool:

@@ -13,7 +13,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,21 +82,49 @@ class Contender(Protocol):
         """Release graph and actors."""
 
 
+@dataclass
+class Blocking:
+    """A contender that waits for each result: `execute` is one execution, `close` releases what it needs."""
+
+    execute: Callable[[], Any]
+    close: Callable[[], None]
+
+    def sample(self, seconds: float) -> list[int]:
+        """See `Contender.sample`; the first calls only warm up what slept meanwhile."""
+        execute, clock = self.execute, time.perf_counter_ns
+        for _ in range(_WARM_UP_CALLS):
+            execute()
+        samples: list[int] = []
+        end = clock() + int(seconds * 1e9)
+        while clock() < end or len(samples) < _MIN_CALLS:
+            start = clock()
+            result = execute()
+            samples.append(clock() - start)
+            # Ray's zero-copy results must be gone before the next execution, or it waits for ever.
+            del result
+        return samples
+
+
 def measure(case: Case, contenders: Iterable[str], effort: Effort) -> Result:
     """Compare `contenders` (keys of `CONTENDERS`) on `case`."""
     payload = case.payload()
     running = {name: _start(name, case, payload) for name in contenders}
-    samples: dict[str, list[int]] = {name: [] for name in running}
-    names = list(running)
+    return Result(case.name, case.title, interleave(running, effort))
+
+
+def interleave(contenders: Mapping[str, Contender], effort: Effort) -> dict[str, Timing]:
+    """Sample all contenders round by round, in rotating order, and close them."""
+    samples: dict[str, list[int]] = {name: [] for name in contenders}
+    names = list(contenders)
     try:
         for round_number in range(effort.rounds):
             turn = round_number % len(names)
             for name in names[turn:] + names[:turn]:
-                samples[name] += running[name].sample(effort.seconds)
+                samples[name] += contenders[name].sample(effort.seconds)
     finally:
-        for contender in running.values():
+        for contender in contenders.values():
             contender.close()
-    return Result(case.name, case.title, {name: Timing.of(values) for name, values in samples.items()})
+    return {name: Timing.of(values) for name, values in samples.items()}
 
 
 def compile_graph(contender: str, dag: Any, enable_asyncio: bool = False) -> Any:
@@ -188,7 +216,7 @@ def _start(name: str, case: Case, payload: Any) -> Contender:
     if loop:
         contender = _Asyncio(_awaitable(case, actors, graph, payload), actors, graph, loop)
     else:
-        contender = _Blocking(_blocking(case, actors, graph, payload), actors, graph)
+        contender = Blocking(_blocking(case, actors, graph, payload), lambda: _close(graph, actors))
     contender.sample(0)
     return contender
 
@@ -207,32 +235,6 @@ def _awaitable(case: Case, actors: Sequence[Any], graph: Any, payload: Any) -> C
         return await (await graph.execute_async(payload))
 
     return classic if graph is None else compiled
-
-
-@dataclass
-class _Blocking:
-    """Executes and waits for the result, one execution at a time."""
-
-    execute: Callable[[], Any]
-    actors: Sequence[Any]
-    graph: Any
-
-    def sample(self, seconds: float) -> list[int]:
-        execute, clock = self.execute, time.perf_counter_ns
-        for _ in range(_WARM_UP_CALLS):
-            execute()
-        samples: list[int] = []
-        end = clock() + int(seconds * 1e9)
-        while clock() < end or len(samples) < _MIN_CALLS:
-            start = clock()
-            result = execute()
-            samples.append(clock() - start)
-            # Ray's zero-copy results must be gone before the next execution, or it waits for ever.
-            del result
-        return samples
-
-    def close(self) -> None:
-        _close(self.graph, self.actors)
 
 
 @dataclass
