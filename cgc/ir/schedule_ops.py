@@ -212,10 +212,10 @@ class WaitOp(CgcOp):
 
     @classmethod
     def parse(cls, parser: Parser) -> WaitOp:
-        position = parser.pos
-        future = base.parse_operand(parser)
+        operand = parser.parse_unresolved_operand()
+        future = base.resolve(parser, operand)
         if not isinstance(future.type, FutureType):
-            parser.raise_error(f"expected a !cgc.future, got {future.type}", position)
+            parser.raise_error(f"expected a !cgc.future, got {future.type}", operand.span)
         return base.parse_attributes(parser, cls(future))
 
     def print(self, printer: Printer) -> None:

@@ -7,7 +7,9 @@ enclosing `builtin.module` is implied.
 
 from __future__ import annotations
 
+import difflib
 from io import StringIO
+from typing import Any, NoReturn
 
 from xdsl.dialects.builtin import ModuleOp, UnknownLoc
 from xdsl.ir import Operation
@@ -36,16 +38,20 @@ def parse_module(text: str, filename: str = "<text>") -> ModuleOp:
 
     Raises `IRParseError` with file, line, column and a caret.
     """
-    parser = IRParser(context(), text, filename)
+    position = 0
     try:
-        return parser.parse_module()
+        parser = IRParser(context(), text, filename)
+        try:
+            return parser.parse_module()
+        finally:
+            position = parser.pos
     except ParseError as error:
         raise _located(error.msg, error.span.start, error.span.end, text, filename) from None
     except VerifyException as error:
         # An attribute whose parameters are each well-formed but do not fit together.
-        raise _located(str(error), parser.pos, parser.pos, text, filename) from None
+        raise _located(str(error), position, position, text, filename) from None
     except RecursionError:
-        raise _located("regions are nested too deeply", parser.pos, parser.pos, text, filename) from None
+        raise _located("regions are nested too deeply", position, position, text, filename) from None
 
 
 class IRPrinter(Printer):
@@ -66,7 +72,30 @@ class IRPrinter(Printer):
 
 
 class IRParser(Parser):
-    """Accepts non-ASCII text in string literals that also have escapes (xDSL takes those for bytes)."""
+    """
+    xDSL's parser with two repairs.
+
+    It accepts non-ASCII text in string literals that also have escapes, which xDSL takes for bytes; and an unknown
+    operation or type is an error at its name, which xDSL reports one token too late.
+    """
+
+    def _get_op_by_name(self, name: str) -> type[Operation]:
+        stack = self._parser_state.dialect_stack
+        if (known := self.ctx.get_optional_op(name, dialect_stack=stack)) is not None:
+            return known
+        self._raise_unknown("operation", name, [op.name for op in self.ctx.loaded_ops])
+
+    def _parse_extended_type_or_attribute(self, name: str, is_type: bool) -> Any:  # type: ignore[override]
+        if is_type and "." in name and self.ctx.get_optional_type(name) is None:
+            self._raise_unknown("type", name, [kind.name for kind in self.ctx.loaded_types])
+        return super()._parse_extended_type_or_attribute(name, is_type)  # type: ignore[call-overload]
+
+    def _raise_unknown(self, kind: str, name: str, names: list[str]) -> NoReturn:
+        known = {known.removeprefix("cgc."): known for known in names if known.startswith("cgc.")}
+        close = difflib.get_close_matches(name.removeprefix("cgc."), known, n=1)
+        hint = f"; did you mean '{known[close[0]]}'?" if close else f" (known: {', '.join(known.values())})"
+        start = self.lexer.input.content.rfind(name, 0, self.pos)
+        self.raise_error(f"unknown {kind} '{name}'{hint}", start, start + len(name))
 
     def parse_optional_str_literal(self) -> str | None:
         if self._current_token.kind == MLIRTokenKind.BYTES_LIT:
