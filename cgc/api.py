@@ -16,6 +16,7 @@ import dataclasses
 import difflib
 import shutil
 import subprocess
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -137,8 +138,9 @@ def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: 
     infos = probe(handles)
     unit = _imported(dag, resolved, {handles[symbol]: _placed(info) for symbol, info in infos.items()})
     result = _run(unit, resolved.pipeline, resolved)
+    programs = _with_id(result, f"{resolved.name}-{uuid.uuid4().hex[:12]}")
     driver = start_driver(
-        cast("Mapping[str, Program]", result.products["programs"]),
+        programs,
         unit.handles,
         DriverOptions(
             returns_list=isinstance(dag, MultiOutputNode),
@@ -151,7 +153,7 @@ def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: 
         ),
         infos,
     )
-    return CompiledGraph(driver, result, resolved)
+    return CompiledGraph(driver, result, programs, resolved)
 
 
 def lower(dag: DAGNode, options: CompileOptions | None = None, /, **settings: Any) -> PipelineResult:
@@ -170,6 +172,7 @@ class CompiledGraph:
 
     Attributes:
         options: How it was compiled, every default filled in.
+        programs: What each participant runs, by symbol; `print` one to read it.
         execute: Submits one execution. Takes the graph's inputs, positional and by keyword; returns a ref, or a list
             of refs for a `MultiOutputNode`. Raises ValueError for wrong inputs, `RayCgraphCapacityExceeded`,
             `RayChannelTimeoutError`, and the reason once the graph has ended (`ActorDiedError`, `RayChannelError`).
@@ -180,8 +183,11 @@ class CompiledGraph:
     execute: Callable[..., GraphRef | list[GraphRef]]
     execute_async: Callable[..., Awaitable[Any]]
 
-    def __init__(self, driver: BaseDriver, result: PipelineResult, options: CompileOptions) -> None:
+    def __init__(
+        self, driver: BaseDriver, result: PipelineResult, programs: Mapping[str, Program], options: CompileOptions
+    ) -> None:
         self.options = options
+        self.programs = programs
         self._driver = driver
         self._result = result
         # The driver's own methods: a wrapper would add a frame to each execution.
@@ -192,11 +198,6 @@ class CompiledGraph:
     def is_teardown(self) -> bool:
         """Whether the graph has ended."""
         return self._driver.is_teardown
-
-    @property
-    def programs(self) -> Mapping[str, Program]:
-        """What each participant runs, by symbol; `print` one to read it."""
-        return cast("Mapping[str, Program]", self._result.products["programs"])
 
     def get_id(self) -> str:
         """The graph's id."""
@@ -274,6 +275,12 @@ def _placed(info: ProbedActor) -> PlacedActor:
     """What the compiler knows of an actor that answered; `probe` lets only actors of the driver's node pass."""
     devices = tuple(f"{kind.lower()}:{index}" for kind, indices in info.accelerators.items() for index in indices)
     return PlacedActor(info.class_name, devices=devices, actor_id=info.actor_id)
+
+
+def _with_id(result: PipelineResult, graph: str) -> dict[str, Program]:
+    """The programs under a name of their own: the IR's says what a graph is, not which of its compilations runs."""
+    programs = cast("Mapping[str, Program]", result.products["programs"])
+    return {symbol: dataclasses.replace(program, graph=graph) for symbol, program in programs.items()}
 
 
 def _run(unit: Unit, pipeline: str | None, options: CompileOptions) -> PipelineResult:

@@ -15,7 +15,7 @@ This module imports nothing of the compiler and nothing heavy: a worker loads it
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 PROGRAM_VERSION = 1
 DRIVER = "driver"
@@ -66,7 +66,7 @@ class Constant:
         return text if len(text) <= 40 else f"<{type(self.value).__name__}>"
 
 
-Argument = Union[Register, Constant]
+Argument = Register | Constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Output:
         return f"output {_registers(self.values)}"
 
 
-Operation = Union[Input, Read, Call, Write, Output]
+Operation = Input | Read | Call | Write | Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,9 @@ class Program:
 
     The driver's program has two halves: `Input` and `Write` operations (run by `execute`), then `Read` and `Output`
     (run when results are fetched); it never has a read before its last write.
+
+    Every register is written once per execution, and dropped after its last use. `graph` tells graphs apart at run
+    time, on any actor.
     """
 
     graph: str
