@@ -1,14 +1,13 @@
 """
 From IR of level `allocated` to the programs that the runtime executes, one per participant.
 
-Values become registers: the smallest number that is free, given back after the last use, so that a program needs as
-many as it has values alive at a time. An operation never writes a register that it drops itself. The whole input gets
-a register only where somebody uses it whole.
+Values become registers, numbered in order of definition and written once an execution, as SSA values are: whoever reads
+a program, or names a value in an error, needs no liveness. What counts is that a register is dropped after its last
+use, and every operation says which. The whole input gets a register only where somebody uses it whole.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,16 +76,19 @@ def _channel_spec(index: int, channel: ChannelOp) -> runtime.ChannelSpec:
 
 
 class _Emitter:
-    """Makes one program: knows the register of every live value, and which registers are free."""
+    """Makes one program: knows the register of every value, and where it is used last."""
 
     def __init__(self, program: ProgramOp, specs: Mapping[str, runtime.ChannelSpec], constants: ConstantTable) -> None:
         self.actor = program.actor_name
         self.specs = specs
         self.constants = constants
-        self.source = [op for op in program.body.block.ops if not _is_unused_input(op)]
+        # Inputs first: the driver takes the user's arguments apart, or refuses them, before it writes any.
+        self.source = sorted(
+            (op for op in program.body.block.ops if not _is_unused_input(op)),
+            key=lambda operation: not isinstance(operation, InputOp | InputAttrOp),
+        )
         self.last_use = {value: op for op in self.source for value in op.operands}
         self.register_of: dict[SSAValue, int] = {}
-        self.free: list[int] = []
         self.registers = 0
         self.unused: list[int] = []
         self.used_channels: dict[str, runtime.ChannelSpec] = {}
@@ -119,11 +121,8 @@ class _Emitter:
         args, kwargs = operation.bound
         positional = tuple(self._argument(argument) for argument in args)
         named = tuple((keyword, self._argument(argument)) for keyword, argument in kwargs.items())
-        drop = self._last_used(operation)
-        into = self._define(operation)
-        for register in drop:
-            heapq.heappush(self.free, register)
-        return runtime.Call(operation.method, positional, named, into, drop, location)
+        drop = self._drop(operation)
+        return runtime.Call(operation.method, positional, named, self._define(operation), drop, location)
 
     def _argument(self, argument: SSAValue | ConstantAttr) -> runtime.Argument:
         if isinstance(argument, SSAValue):
@@ -141,24 +140,15 @@ class _Emitter:
 
     def _define(self, operation: Operation) -> tuple[int, ...]:
         """Registers for the results; those of results that nobody uses are dropped by the next operation that can."""
-        registers = []
+        first = self.registers
         for value in operation.results:
-            if not self.free:
-                self.free.append(self.registers)
-                self.registers += 1
-            register = self.register_of[value] = heapq.heappop(self.free)
-            registers.append(register)
             if value not in self.last_use:
-                self.unused.append(register)
-        return tuple(registers)
+                self.unused.append(self.registers)
+            self.register_of[value] = self.registers
+            self.registers += 1
+        return tuple(range(first, self.registers))
 
     def _drop(self, operation: Operation) -> tuple[int, ...]:
-        drop = self._last_used(operation)
-        for register in drop:
-            heapq.heappush(self.free, register)
-        return drop
-
-    def _last_used(self, operation: Operation) -> tuple[int, ...]:
         """Registers whose values nobody needs after `operation`."""
         ends = {self.register_of[value] for value in operation.operands if self.last_use[value] is operation}
         dropped = tuple(sorted({*ends, *self.unused}))

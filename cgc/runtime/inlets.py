@@ -145,6 +145,7 @@ class _DriverWrite:
         self.kept = ContainedRefs(self.writer, channel.slots)
         self._registers = registers
         self._names = names
+        self._operation = operation
 
     def encode(self) -> serialization.Message:
         values = [self._registers[source] for source in self.sources]
@@ -171,7 +172,9 @@ class _DriverWrite:
 
     def error_message(self, error: MemoryError) -> serialization.Message:
         """What the readers get instead of inputs for which there is no shared memory."""
-        errors: list[ErrorValue] = [unplaceable(self._names.of(source), error) for source in self.sources]
+        errors: list[ErrorValue] = [
+            unplaceable(self._names.of(source, self._operation), error) for source in self.sources
+        ]
         if len(errors) == 1:
             return self.encoder.encode(errors[0])
         return self.encoder.encode_many(errors, lambda position, _: errors[position])

@@ -13,7 +13,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cgc.runtime import _core, ray_internals, serialization
-from cgc.runtime.program import Argument, Call, ChannelSpec, Constant, Program, Read, Register, Write
+from cgc.runtime.program import (
+    Argument,
+    Call,
+    ChannelSpec,
+    Constant,
+    Input,
+    Operation,
+    Program,
+    Read,
+    Register,
+    Write,
+)
 from cgc.runtime.task_errors import ErrorValue
 
 Step = Callable[[], None]
@@ -50,15 +61,27 @@ class ValueNames:
 
     def __init__(self, program: Program) -> None:
         self.actor = program.actor
-        self._makers: dict[int, str] = {}
-        for operation in program.operations:
-            maker = f"call {operation.method}" if isinstance(operation, Call) else str(operation).partition("= ")[2]
-            for register in getattr(operation, "into", None) or ():
-                self._makers[register] = f"{maker} on @{program.actor}" + _at(operation.location)
+        self._operations = program.operations
 
-    def of(self, register: int) -> str:
-        """For example `call fwd on @b (stages.py:13)`."""
-        return self._makers.get(register, f"r{register} of @{self.actor}")
+    def of(self, register: int, user: Operation) -> str:
+        """For example `call fwd on @b (stages.py:13)`: the last operation before `user` that filled the register."""
+        name = f"r{register} of @{self.actor}"
+        for operation in self._operations:
+            if operation is user:
+                break
+            if register in _targets(operation):
+                name = f"{_maker(operation)} on @{self.actor}{_at(operation.location)}"
+        return name
+
+
+def _maker(operation: Operation) -> str:
+    return f"call {operation.method}" if isinstance(operation, Call) else str(operation).partition("= ")[2]
+
+
+def _targets(operation: Operation) -> tuple[int, ...]:
+    if isinstance(operation, Input):
+        return (operation.into,)
+    return operation.into if isinstance(operation, Read | Call) else ()
 
 
 class ContainedRefs:
@@ -145,7 +168,7 @@ def _link_write(
 
     def replace(position: int, error: Exception) -> ErrorValue:
         register = sources[position]
-        return unsendable(registers[register], names.of(register), error)
+        return unsendable(registers[register], names.of(register, operation), error)
 
     def write_one() -> None:
         try:
@@ -161,7 +184,7 @@ def _link_write(
         try:
             write(kind, blob, buffers)
         except MemoryError as error:
-            errors = [unplaceable(names.of(register), error) for register in sources]
+            errors = [unplaceable(names.of(register, operation), error) for register in sources]
             write(*(encode(errors[0]) if len(errors) == 1 else encoder.encode_many(errors, replace)))
         if kept or encoder.contained:
             kept.keep(encoder.contained)

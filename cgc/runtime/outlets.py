@@ -224,5 +224,5 @@ def _make_outlets(program: Program, arena: _core.Arena, values: tuple[int, ...])
             places = tuple(
                 tuple(place for place, register in enumerate(values) if register == own) for own in operation.into
             )
-            outlets.append(Outlet(reader, places, names.of(operation.into[0])))
+            outlets.append(Outlet(reader, places, names.of(operation.into[0], program.operations[-1])))
     return outlets
