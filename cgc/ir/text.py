@@ -85,7 +85,7 @@ class IRParser(Parser):
             return known
         self._raise_unknown("operation", name, [op.name for op in self.ctx.loaded_ops])
 
-    def _parse_extended_type_or_attribute(self, name: str, is_type: bool) -> Any:  # type: ignore[override]
+    def _parse_extended_type_or_attribute(self, name: str, is_type: bool) -> Any:
         if is_type and "." in name and self.ctx.get_optional_type(name) is None:
             self._raise_unknown("type", name, [kind.name for kind in self.ctx.loaded_types])
         return super()._parse_extended_type_or_attribute(name, is_type)  # type: ignore[call-overload]

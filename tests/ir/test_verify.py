@@ -1,0 +1,396 @@
+"""Each rule of the IR, broken on purpose: what is said, and at which operation and location."""
+
+from __future__ import annotations
+
+import pytest
+
+from cgc.errors import IRVerifyError
+from cgc.ir import BodyOp, CallOp, GraphOp, InputOp, ModuleOp, OutputOp, graphs_of, parse_module, verify_module
+
+ACTORS = '  cgc.actor @driver driver on "n0"\n  cgc.actor @a actor on "n0"\n  cgc.actor @b actor on "n0"\n'
+
+
+def in_body(level: str, *lines: str) -> str:
+    body = "\n".join(f"    {line}" for line in lines)
+    return f"cgc.graph @g level = {level} {{\n{ACTORS}  cgc.body {{\n{body}\n  }}\n}}\n"
+
+
+def in_programs(level: str, *, channels: tuple[str, ...] = (), **programs: tuple[str, ...]) -> str:
+    programs = {"driver": ("%0 = cgc.input : !cgc.object", "cgc.output %0"), "a": (), "b": (), **programs}
+    text = "".join(f"  {line}\n" for line in channels)
+    for actor, lines in programs.items():
+        text += f"  cgc.program @{actor} {{\n" + "".join(f"    {line}\n" for line in lines) + "  }\n"
+    return f"cgc.graph @g level = {level} {{\n{ACTORS}{text}}}\n"
+
+
+AT = ' loc("stages.py":13:0)'
+SEND = 'cgc.send %0 message 0 to [@a] via shm order 0'
+INPUT = "%0 = cgc.input : !cgc.object"
+RECV = "%1 = cgc.recv message 0 from @driver via shm order 1 : !cgc.object"
+C0 = "cgc.channel @c0 shm from @driver to [@a] slots 1 slot_bytes 8"
+WRITE = "cgc.write @c0(%0) messages [0] order 0"
+READ = "%1 = cgc.read @c0 messages [0] order 1 : !cgc.object"
+CALL = "%1 = cgc.call @a::@f() : !cgc.object"
+
+VALID = {
+    "one send": in_programs("scheduled", driver=(INPUT, SEND, "cgc.output %0"), a=(RECV,)),
+    "one channel": in_programs("allocated", channels=(C0,), driver=(INPUT, WRITE, "cgc.output %0"), a=(READ,)),
+    "rendezvous in a group": in_programs(
+        "scheduled",
+        a=(CALL, "cgc.group {", "cgc.send %1 message 1 to [@b] via nccl order 4", "cgc.yield()", "}"),
+        b=(
+            "%h = cgc.group {",
+            "%r = cgc.recv_start message 1 from @a via nccl order 4 stream 1 : !cgc.future<!cgc.object>",
+            "cgc.yield(%r)",
+            "}",
+            "%v = cgc.wait %h",
+        ),
+    ),
+    "collective": in_programs(
+        "scheduled",
+        a=(CALL, "%2 = cgc.allreduce sum(%1) on [@a, @b] via nccl message 3 order 1 : !cgc.object"),
+        b=(
+            "%1 = cgc.call @b::@f() : !cgc.object",
+            "%2 = cgc.allreduce sum(%1) on [@a, @b] via nccl message 3 order 1 : !cgc.object",
+        ),
+    ),
+    "started read": in_programs(
+        "allocated",
+        channels=(C0,),
+        driver=(INPUT, WRITE, "cgc.output %0"),
+        a=("%1 = cgc.read_start @c0 messages [0] order 1 : !cgc.future<!cgc.object>", "%2 = cgc.wait %1"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VALID)
+def test_valid(case):
+    verify_module(parse_module(VALID[case]))
+
+
+# Per case: the text, the operation that is blamed, and what is said.
+INVALID = {
+    # Structure
+    "no driver": (
+        'cgc.graph @g level = graph {\n  cgc.actor @a actor on "n0"\n}',
+        "cgc.graph",
+        "there is no driver: declare it with cgc.actor @driver driver",
+    ),
+    "driver that is an actor": (
+        'cgc.graph @g level = graph {\n  cgc.actor @driver actor on "n0"\n}',
+        "cgc.actor",
+        "@driver, and no other actor, is of kind driver",
+    ),
+    "two drivers": (
+        'cgc.graph @g level = graph {\n  cgc.actor @driver driver on "n0"\n  cgc.actor @d driver on "n0"\n}',
+        "cgc.actor",
+        "@driver, and no other actor, is of kind driver",
+    ),
+    "same symbol": (
+        'cgc.graph @g level = graph {\n  cgc.actor @driver driver on "n0"\n  cgc.actor @driver driver on "n0"\n}',
+        "",
+        "driver",
+    ),
+    "no body": (f"cgc.graph @g level = graph {{\n{ACTORS}}}", "cgc.graph", "has one cgc.body, not 0"),
+    "program too early": (
+        f"cgc.graph @g level = graph {{\n{ACTORS}  cgc.program @a {{\n  }}\n}}",
+        "cgc.program",
+        "not allowed in a graph at level 'graph'",
+    ),
+    "class after level graph": (
+        'cgc.graph @g level = placed {\n  cgc.actor @driver driver on "n0"\n  cgc.actor @A class on "n0"\n}',
+        "cgc.actor",
+        "@A is no actor but a class, which only level 'graph' can show",
+    ),
+    "loose operation": ("%0 = cgc.input : !cgc.object", "cgc.input", "a module holds nothing but cgc.graph operations"),
+    # Bodies
+    "no output": (in_body("graph", INPUT), "cgc.body", "the body does not end with cgc.output"),
+    "output in the middle": (in_body("graph", INPUT, "cgc.output %0", "cgc.output %0"), "cgc.output", "must be the last operation in its parent block"),
+    "unknown actor": (
+        in_body("graph", "%0 = cgc.call @z::@f() : !cgc.object" + AT, "cgc.output %0"),
+        "cgc.call",
+        "error: stages.py:13: cgc.call: there is no actor @z",
+    ),
+    "transfer too early": (
+        in_body("graph", INPUT, "%1 = cgc.transfer %0 from @driver to [@a] via shm : !cgc.object", "cgc.output %0"),
+        "cgc.transfer",
+        "not allowed in the body of a graph at level 'graph'",
+    ),
+    "transfer missing": (
+        in_body("placed", INPUT, "%1 = cgc.call @a::@f(%0) : !cgc.object" + AT, "cgc.output %0"),
+        "cgc.call",
+        "error: stages.py:13: cgc.call: operand 0 is a value of @driver; a cgc.transfer must bring it to @a first",
+    ),
+    "transfer to itself": (
+        in_body("placed", INPUT, "%1 = cgc.transfer %0 from @a to [@a] via shm : !cgc.object", "cgc.output %0"),
+        "cgc.transfer",
+        "@a sends to itself",
+    ),
+    "transfer to nobody": (
+        in_body("placed", INPUT, "cgc.transfer %0 from @driver to [] via shm", "cgc.output %0"),
+        "cgc.transfer",
+        "nobody receives",
+    ),
+    "receiver twice": (
+        in_body(
+            "placed",
+            INPUT,
+            "%1, %2 = cgc.transfer %0 from @driver to [@a, @a] via shm : !cgc.object, !cgc.object",
+            "cgc.output %0",
+        ),
+        "cgc.transfer",
+        "a receiver is named twice in [@a, @a]",
+    ),
+    "transport not settled": (
+        in_body("placed", INPUT, "%1 = cgc.transfer %0 from @driver to [@a] via auto : !cgc.object", "cgc.output %0"),
+        "cgc.transfer",
+        "transport 'auto' is a request; infer-types must settle it first",
+    ),
+    "hint not settled": (
+        in_body("placed", "%0 = cgc.input : !cgc.tensor<cpu, via auto>", "cgc.output %0"),
+        "cgc.input",
+        "the result still asks for transport 'auto'",
+    ),
+    "collective without participants": (
+        in_body("graph", INPUT, "%1 = cgc.allgather(%0) on [] via nccl : !cgc.object", "cgc.output %1"),
+        "cgc.allgather",
+        "every participant gives the same number of values (1 operands, 0 participants)",
+    ),
+    "collective results": (
+        in_body("graph", INPUT, "cgc.allgather(%0) on [@a] via nccl", "cgc.output %0"),
+        "cgc.allgather",
+        "1 operands, but 0 results",
+    ),
+    # Programs
+    "program missing": (
+        f"cgc.graph @g level = scheduled {{\n{ACTORS}}}",
+        "cgc.actor",
+        "@driver has no program",
+    ),
+    "two programs": (
+        in_programs("scheduled").replace("@b {", "@a {"),
+        "cgc.program",
+        "@a has two programs",
+    ),
+    "foreign call": (
+        in_programs("scheduled", b=(CALL + AT,)),
+        "cgc.call",
+        "error: stages.py:13: cgc.call: belongs to @a, but is in the program of @b",
+    ),
+    "output of an actor": (
+        in_programs("scheduled", a=(CALL, "cgc.output %1")),
+        "cgc.output",
+        "not allowed in a program of an actor at this level",
+    ),
+    "never received": (
+        in_programs("scheduled", driver=(INPUT, SEND + AT, "cgc.output %0")),
+        "cgc.send",
+        "error: stages.py:13: cgc.send: @a never receives message 0",
+    ),
+    "never sent": (in_programs("scheduled", a=(RECV,)), "cgc.recv", "nobody sends message 0"),
+    "sent twice": (
+        in_programs("scheduled", driver=(INPUT, SEND, SEND.replace("order 0", "order 1"), "cgc.output %0"), a=(RECV,)),
+        "cgc.send",
+        "message 0 is sent twice",
+    ),
+    "received twice": (
+        in_programs(
+            "scheduled",
+            driver=(INPUT, SEND, "cgc.output %0"),
+            a=(RECV, RECV.replace("%1", "%2").replace("order 1", "order 2")),
+        ),
+        "cgc.recv",
+        "@a receives message 0 twice",
+    ),
+    "received by another": (
+        in_programs("scheduled", driver=(INPUT, SEND, "cgc.output %0"), b=(RECV,)),
+        "cgc.recv",
+        "message 0 is not sent to @b",
+    ),
+    "another sender": (
+        in_programs("scheduled", driver=(INPUT, SEND, "cgc.output %0"), a=(RECV.replace("@driver", "@b"),)),
+        "cgc.recv",
+        "message 0 is from @driver, not from @b",
+    ),
+    "another transport": (
+        in_programs("scheduled", driver=(INPUT, SEND, "cgc.output %0"), a=(RECV.replace("shm", "tcp"),)),
+        "cgc.recv",
+        "message 0 is sent via shm",
+    ),
+    "received before it is sent": (
+        in_programs(
+            "scheduled", driver=(INPUT, SEND.replace("order 0", "order 5"), "cgc.output %0"), a=(RECV,)
+        ),
+        "cgc.recv",
+        "order 1 is before that of the send, 5",
+    ),
+    "rendezvous at two places": (
+        in_programs(
+            "scheduled",
+            a=(CALL, "cgc.send %1 message 1 to [@b] via nccl order 4"),
+            b=("%1 = cgc.recv message 1 from @a via nccl order 5 : !cgc.object",),
+        ),
+        "cgc.recv",
+        "order 5 is not that of the send, 4, with which it completes",
+    ),
+    "rendezvous with two": (
+        in_programs("scheduled", a=(CALL, "cgc.send %1 message 1 to [@b, @driver] via nccl order 4")),
+        "cgc.send",
+        "nccl has exactly one receiver per send",
+    ),
+    "orders fall": (
+        in_programs(
+            "scheduled",
+            a=(CALL, "cgc.send %1 message 1 to [@b] via shm order 4", "cgc.send %1 message 2 to [@b] via shm order 4"),
+        ),
+        "cgc.send",
+        "order 4 does not rise: it follows order 4",
+    ),
+    "driver sends late": (
+        in_programs(
+            "scheduled",
+            driver=(
+                INPUT,
+                "%1 = cgc.recv message 1 from @a via shm order 2 : !cgc.object",
+                "cgc.send %0 message 0 to [@a] via shm order 3",
+                "cgc.output %1",
+            ),
+            a=(CALL, "cgc.send %1 message 1 to [@driver] via shm order 1"),
+        ),
+        "cgc.send",
+        "the driver sends before it receives",
+    ),
+    "never waited for": (
+        in_programs(
+            "scheduled", b=("%1 = cgc.recv_start message 0 from @a via shm order 1 : !cgc.future<!cgc.object>",)
+        ),
+        "cgc.recv_start",
+        "what it starts must be waited for exactly once",
+    ),
+    "call in a group": (
+        in_programs("scheduled", a=("cgc.group {", "cgc.call @a::@f()", "cgc.yield()", "}")),
+        "cgc.call",
+        "not allowed in a group, which holds communication only",
+    ),
+    "collective with too few": (
+        in_programs(
+            "scheduled", a=(CALL, "%2 = cgc.allreduce sum(%1) on [@a, @b] via nccl message 3 order 1 : !cgc.object")
+        ),
+        "cgc.allreduce",
+        "participant @b has no cgc.allreduce for message 3",
+    ),
+    "collective that differs": (
+        VALID["collective"].replace("sum(%1)", "max(%1)", 1),
+        "cgc.allreduce",
+        "the participants of message 3 do not agree on what it is",
+    ),
+    "collective at two places": (
+        VALID["collective"].replace("order 1", "order 2", 1),
+        "cgc.allreduce",
+        "the participants of message 3 do not agree on what it is",
+    ),
+    # Channels
+    "unknown channel": (
+        in_programs("allocated", driver=(INPUT, WRITE, "cgc.output %0")),
+        "cgc.write",
+        "there is no channel @c0",
+    ),
+    "not the writer": (
+        in_programs("allocated", channels=(C0,), a=(CALL, WRITE.replace("%0", "%1"))),
+        "cgc.write",
+        "@c0 is written by @driver",
+    ),
+    "not a reader": (
+        in_programs("allocated", channels=(C0,), driver=(INPUT, WRITE, "cgc.output %0"), b=(READ,)),
+        "cgc.read",
+        "@b is no reader of @c0",
+    ),
+    "not read": (
+        in_programs("allocated", channels=(C0,), driver=(INPUT, WRITE, "cgc.output %0")),
+        "cgc.channel",
+        "@c0 carries 1 messages, but @a reads 0",
+    ),
+    "never written": (in_programs("allocated", channels=(C0,)), "cgc.channel", "@driver never writes @c0"),
+    "read in another order": (
+        in_programs(
+            "allocated",
+            channels=(C0,),
+            driver=(INPUT, WRITE, WRITE.replace("[0] order 0", "[1] order 1"), "cgc.output %0"),
+            a=(
+                "%1 = cgc.read @c0 messages [1] order 2 : !cgc.object",
+                "%2 = cgc.read @c0 messages [0] order 3 : !cgc.object",
+            ),
+        ),
+        "cgc.read",
+        "@a expects messages [1], but the next write is [0]",
+    ),
+    "values and ids": (
+        in_programs(
+            "allocated",
+            channels=(C0,),
+            driver=(INPUT, "cgc.write @c0(%0, %0) messages [0] order 0", "cgc.output %0"),
+        ),
+        "cgc.write",
+        "2 values, but 1 message ids",
+    ),
+    "no slot": (
+        in_programs("allocated", channels=(C0.replace("slots 1", "slots 0"),)),
+        "cgc.channel",
+        "a channel has at least one slot",
+    ),
+    "send after allocation": (
+        in_programs("allocated", driver=(INPUT, SEND, "cgc.output %0"), a=(RECV,)),
+        "cgc.send",
+        "not allowed in a program of the driver at this level",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid(case):
+    text, operation, message = INVALID[case]
+    with pytest.raises(IRVerifyError) as caught:
+        verify_module(parse_module(text))
+    assert message in str(caught.value)
+    if operation:
+        assert caught.value.operation == operation
+        assert str(caught.value).startswith("error: ")
+    assert "\n" not in str(caught.value) or not operation
+    assert caught.value.location == ("stages.py:13" if AT in text else "")
+
+
+def test_values_of_another_program():
+    """Text cannot say it; a pass could do it."""
+    module = parse_module(VALID["one send"])
+    foreign = next(op for op in module.walk() if isinstance(op, InputOp)).result
+    send = next(op for op in module.walk() if op.name == "cgc.recv")
+    send.parent.add_op(CallOp("a", "f", [foreign]))
+    with pytest.raises(IRVerifyError, match="error"):
+        verify_module(module)
+
+
+def test_use_before_definition():
+    module = parse_module(in_body("graph", INPUT, "%1 = cgc.call @a::@f(%0) : !cgc.object", "cgc.output %1"))
+    source = next(op for op in module.walk() if isinstance(op, InputOp))
+    body = source.parent
+    source.detach()
+    body.insert_op_after(source, body.first_op)
+    with pytest.raises(IRVerifyError, match=r"cgc\.call: operand 0 is used before it is defined"):
+        verify_module(module)
+
+
+def test_the_template_must_fit_the_operands():
+    source = InputOp()
+    call = CallOp("a", "f", [source.result])
+    call.properties["arguments"] = call.arguments.__class__([])
+    graph = GraphOp("g", [BodyOp([source, call, OutputOp([call.results[0]])])])
+    with pytest.raises(IRVerifyError, match="the arguments take 0 operands, but there are 1"):
+        verify_module(ModuleOp([graph]))
+
+
+def test_verification_changes_nothing():
+    module = parse_module(VALID["collective"])
+    graph = next(graphs_of(module))
+    before = str(graph)
+    verify_module(module)
+    assert str(graph) == before
