@@ -40,28 +40,29 @@ class RingQueue:
         """Create the queue, or attach to the one called `name`."""
         size = SLOTS * (1 + SLOT_BYTES)
         self.memory = SharedMemory(name, create=name is None, size=0 if name else size)
+        assert self.memory.buf is not None, "it was opened just now"
+        self.bytes = self.memory.buf
         self.position = 0
 
     def put(self, value: Any) -> None:
         """Pickle `value` into the next slot once that is empty."""
-        flags = self.memory.buf
         data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
         start = self._wait_for(_EMPTY)
-        flags[start : start + _LENGTH_BYTES] = len(data).to_bytes(_LENGTH_BYTES, "little")
-        flags[start + _LENGTH_BYTES : start + _LENGTH_BYTES + len(data)] = data
+        self.bytes[start : start + _LENGTH_BYTES] = len(data).to_bytes(_LENGTH_BYTES, "little")
+        self.bytes[start + _LENGTH_BYTES : start + _LENGTH_BYTES + len(data)] = data
         self._hand_over(_FULL)
 
     def get(self) -> Any:
         """Take the next value."""
         start = self._wait_for(_FULL)
-        length = int.from_bytes(self.memory.buf[start : start + _LENGTH_BYTES], "little")
-        value = pickle.loads(self.memory.buf[start + _LENGTH_BYTES : start + _LENGTH_BYTES + length])
+        length = int.from_bytes(self.bytes[start : start + _LENGTH_BYTES], "little")
+        value = pickle.loads(self.bytes[start + _LENGTH_BYTES : start + _LENGTH_BYTES + length])
         self._hand_over(_EMPTY)
         return value
 
     def _wait_for(self, flag: int) -> int:
         """Spin until the current slot has `flag`, and return where its data begins."""
-        flags, position = self.memory.buf, self.position
+        flags, position = self.bytes, self.position
         _fence()
         while flags[position] != flag:
             os.sched_yield()
@@ -70,7 +71,7 @@ class RingQueue:
 
     def _hand_over(self, flag: int) -> None:
         _fence()
-        self.memory.buf[self.position] = flag
+        self.bytes[self.position] = flag
         _fence()
         self.position = (self.position + 1) % SLOTS
 
