@@ -1,0 +1,215 @@
+"""
+The gloo communicator: Ray's `Communicator` interface for actors that exchange CPU tensors.
+
+This is what users hand to `with_tensor_transport(transport=...)` and `allreduce.bind(..., transport=...)`, and what the
+runtime makes where a graph asks for gloo. It is a description until `initialize` is called in an actor; the work is
+done by `gloo_group`, which, unlike this module, imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayChannelError
+from ray.experimental.channel.communicator import Communicator
+from ray.experimental.util.types import ReduceOp
+
+from cgc.runtime.communicators.rendezvous import RayRendezvous, Rendezvous
+
+if TYPE_CHECKING:
+    import torch
+
+    from cgc.runtime.communicators.gloo_group import GlooGroup, Pending
+
+TORCH_IS_MISSING = "gloo needs PyTorch in the actor's environment: pip install 'cgc[torch]'"
+
+
+class GlooCommunicator(Communicator):  # type: ignore[misc]
+    """
+    A group of actors that exchange CPU tensors over gloo, on any nodes of the cluster.
+
+    A rank is the actor's position in `actors`. Instances are picklable and of no cost until a graph uses them; one
+    instance may serve several graphs, one after the other. Methods other than `initialize` and the getters raise
+    `RayChannelError` when a peer is gone; then the communicator is of no more use, and the actors are as before.
+    """
+
+    def __init__(
+        self,
+        actors: Sequence[ray.actor.ActorHandle],
+        *,
+        timeout: float | None = None,
+        connect_timeout: float = 60.0,
+        rendezvous: Rendezvous | None = None,
+    ) -> None:
+        """
+        Describe the group; touches no actor.
+
+        Args:
+            actors: The participants, each once, in the order of their ranks.
+            timeout: Seconds that one operation may take, None for no limit. A peer's death ends it in any case.
+            connect_timeout: Seconds that all actors have to join.
+            rendezvous: How they find each other; by default through Ray.
+
+        Raises:
+            TypeError: One of `actors` is not an actor handle.
+            ValueError: An actor appears twice, or there is none.
+        """
+        self._actors = list(actors)
+        ids = [_actor_id(actor) for actor in self._actors]
+        if not ids:
+            raise ValueError("a communicator needs at least one actor")
+        if len(set(ids)) != len(ids):
+            twice = next(actor for actor, id_ in zip(self._actors, ids, strict=True) if ids.count(id_) > 1)
+            raise ValueError(f"{twice} appears twice in a communicator: each actor has one rank")
+        self.communicator_id = self.generate_communicator_id()
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._rendezvous = rendezvous or RayRendezvous(self.communicator_id)
+        self._group: GlooGroup | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_group": None}
+
+    def initialize(self, rank: int) -> None:
+        """
+        Join the group as `rank`; returns when all actors have. Idempotent.
+
+        Raises:
+            RayChannelTimeoutError: Not all actors joined within `connect_timeout`.
+            ImportError: PyTorch is not installed.
+        """
+        if self._group is not None and self._group.rank == rank:
+            return
+        try:
+            from cgc.runtime.communicators.gloo_group import GlooGroup
+        except ImportError as error:
+            raise ImportError(f"{TORCH_IS_MISSING} ({error})") from error
+        store = self._rendezvous.open(self._connect_timeout)
+        group = GlooGroup(
+            store,
+            rank,
+            len(self._actors),
+            host=self._rendezvous.host(store, rank, len(self._actors)),
+            timeout=self._timeout,
+            connect_timeout=self._connect_timeout,
+            names=tuple(_name_of(actor) for actor in self._actors),
+        )
+        group.barrier()  # nobody looks for keys after this
+        if rank == 0:
+            self._rendezvous.close()
+        self._group = group
+
+    def get_actor_handles(self) -> list[ray.actor.ActorHandle]:
+        return list(self._actors)
+
+    def get_rank(self, actor: ray.actor.ActorHandle) -> int:
+        """Raises `ValueError` if the actor does not belong to the group."""
+        wanted = _actor_id(actor)
+        for rank, member in enumerate(self._actors):
+            if _actor_id(member) == wanted:
+                return rank
+        raise ValueError(f"{actor} is not in this communicator, which has {', '.join(map(_name_of, self._actors))}")
+
+    def get_self_rank(self) -> int | None:
+        return None if self._group is None else self._group.rank
+
+    def get_world_size(self) -> int:
+        return len(self._actors)
+
+    def send(self, value: torch.Tensor, peer_rank: int) -> None:
+        """Send, and return when `value` may be written again."""
+        self._joined().send(value, peer_rank)
+
+    def start_send(self, value: torch.Tensor, peer_rank: int) -> Pending:
+        """Begin to send; `wait` of the result returns when `value` may be written again."""
+        return self._joined().start_send(value, peer_rank)
+
+    def recv(
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        peer_rank: int,
+        allocator: Callable[[Sequence[int], torch.dtype], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Receive a tensor of exactly this shape and dtype, straight into memory of `allocator` if there is one."""
+        tensor: torch.Tensor = self.start_recv(shape, dtype, peer_rank, allocator).wait()
+        return tensor
+
+    def start_recv(
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        peer_rank: int,
+        allocator: Callable[[Sequence[int], torch.dtype], torch.Tensor] | None = None,
+    ) -> Pending:
+        """Begin to receive; `wait` of the result returns the tensor."""
+        return self._joined().start_recv((allocator or _empty)(shape, dtype), peer_rank)
+
+    def broadcast(self, buffer: torch.Tensor, root_rank: int) -> None:
+        """Give every rank the root's values; not part of Ray's interface."""
+        self._joined().broadcast(buffer, root_rank)
+
+    def allgather(self, send_buf: torch.Tensor, recv_buf: torch.Tensor) -> None:
+        self._joined().allgather(send_buf, recv_buf)
+
+    def allreduce(self, send_buf: torch.Tensor, recv_buf: torch.Tensor, op: ReduceOp = ReduceOp.SUM) -> None:
+        self._joined().allreduce(send_buf, recv_buf, op)
+
+    def reducescatter(self, send_buf: torch.Tensor, recv_buf: torch.Tensor, op: ReduceOp = ReduceOp.SUM) -> None:
+        self._joined().reducescatter(send_buf, recv_buf, op)
+
+    def start(self, collective: Callable[[], None]) -> Pending:
+        """Begin a collective of this communicator on its communication thread."""
+        return self._joined().start(collective)
+
+    @property
+    def recv_stream(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    @property
+    def send_stream(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def abort(self, reason: str = "the communicator was aborted") -> None:
+        """Wake everybody who waits in an operation, here and at the peers. Never blocks; idempotent."""
+        if self._group is not None:
+            self._group.abort(reason)
+
+    def destroy(self) -> None:
+        """Leave the group. Idempotent, and never waits for peers."""
+        group, self._group = self._group, None
+        if group is not None:
+            group.destroy()
+
+    def get_transport_name(self) -> str:
+        """Ray's word for "tensors go through the communicator" rather than through host memory."""
+        return "accelerator"
+
+    @classmethod
+    def generate_communicator_id(cls) -> str:
+        return f"gloo-{uuid.uuid4().hex}"
+
+    def _joined(self) -> GlooGroup:
+        if self._group is None:
+            raise RayChannelError("this process has not joined the gloo communicator: call initialize(rank) first")
+        return self._group
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    import torch
+
+    return torch.empty(tuple(shape), dtype=dtype)
+
+
+def _actor_id(actor: ray.actor.ActorHandle) -> Any:
+    if not isinstance(actor, ray.actor.ActorHandle):
+        raise TypeError(f"{actor!r} is not an actor handle; create the actor with .remote() first")
+    return actor._actor_id
+
+
+def _name_of(actor: ray.actor.ActorHandle) -> str:
+    return f"{actor._ray_actor_creation_function_descriptor.class_name}({actor._actor_id.hex()[:8]})"
