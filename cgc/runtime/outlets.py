@@ -57,19 +57,20 @@ class Outlet:
         """The values of a message; one that cannot be decoded becomes an error."""
         kind, blob, buffers = message
         if kind == protocol.MULTI:
-            return serialization.decode_many(blob, buffers, len(self.places), lambda _, error: self._refuse(error))
+            return serialization.decode_many(blob, buffers, len(self.places), lambda _, error: self.refuse(error))
         try:
             return [serialization.DECODERS[kind](blob, buffers)]
         except Exception as error:
-            return [self._refuse(error)]
+            return [self.refuse(error)]
 
-    def _refuse(self, error: Exception) -> ErrorValue:
+    def refuse(self, error: Exception) -> ErrorValue:
+        """What is handed out instead of a value that cannot be decoded."""
         return unreadable(self._name, error)
 
 
 class Outlets:
     """
-    All outlets of a graph, and the records. One thread at a time, but for `open_record`.
+    All outlets of a graph, and the records. One thread at a time, but another may add records.
 
     Attributes:
         outputs: Number of the graph's outputs.
@@ -86,13 +87,9 @@ class Outlets:
         self.max_records = max_records
         self.outlets = _make_outlets(program, arena, values)
         self._outlet_of = {place: outlet for outlet in self.outlets for places in outlet.places for place in places}
-        self._blank = [PENDING] * self.outputs + [self.outputs]
-
-    def open_record(self, execution: int) -> Record:
-        """Expect the outputs of an execution. To be called before its inputs are submitted."""
-        record = self._blank.copy()
-        self.records[execution] = record
-        return record
+        self._only = self.outlets[0] if len(self.outlets) == self.outputs == 1 else None
+        self.blank_record: Record = [PENDING] * self.outputs + [self.outputs]
+        """To be copied into `records` before an execution's inputs are submitted."""
 
     def claim(self, execution: int, output: int, timeout: float) -> Any:
         """
@@ -101,6 +98,9 @@ class Outlets:
         Raises `ChannelTimeout` (later calls go on), `ChannelClosed`, and `BufferFullError` where older executions fill
         the buffer.
         """
+        only = self._only
+        if only is not None and only.next == execution and len(self.records) < self.max_records:
+            return self._claim_next(only, execution, timeout)
         record = self.records[execution]
         if record[output] is PENDING:
             self._read_until(self._outlet_of[output], execution, timeout)
@@ -142,14 +142,31 @@ class Outlets:
         """The least number of messages that were read of an outlet."""
         return min((outlet.next for outlet in self.outlets), default=self.finished)
 
+    def _claim_next(self, only: Outlet, execution: int, timeout: float) -> Any:
+        """The fast path of a graph with one output: the next message is the one that is wanted."""
+        if execution not in self.records:
+            raise KeyError(execution)
+        try:
+            kind, blob, buffers = only.read(timeout)
+            try:
+                value = serialization.DECODERS[kind](blob, buffers)
+            except Exception as error:
+                value = only.refuse(error)
+            only.next = self.finished = execution + 1
+            del self.records[execution]
+        except BaseException as error:
+            self._repair(only, execution, error)
+            raise
+        return value
+
     def _read_until(self, outlet: Outlet, execution: int, timeout: float) -> None:
         if outlet.next == execution:
-            self._require_room()
+            self._require_room(outlet)
             self._take(outlet, timeout)
         else:
             deadline = time.monotonic() + timeout
             while outlet.next <= execution:
-                self._require_room()
+                self._require_room(outlet)
                 self._take(outlet, timeout)
                 if timeout > 0:
                     timeout = max(0.0, deadline - time.monotonic())
@@ -175,19 +192,20 @@ class Outlets:
                     for place in places:
                         if record[place] is PENDING:
                             record[place] = value
+            outlet.next = execution + 1
+            if execution >= self.finished:
+                self.finished = execution + 1
         except BaseException as error:
-            if outlet.reader.consumed > execution:
-                self._mark_lost(outlet, record, error)
-                self._advance(outlet, execution + 1)
+            self._repair(outlet, execution, error)
             raise
-        self._advance(outlet, execution + 1)
 
-    def _advance(self, outlet: Outlet, position: int) -> None:
-        outlet.next = position
-        if position > self.finished:
-            self.finished = position
-
-    def _mark_lost(self, outlet: Outlet, record: Record | None, error: BaseException) -> None:
+    def _repair(self, outlet: Outlet, execution: int, error: BaseException) -> None:
+        """After an exception: if the message is off the channel, count it, and let its lost values be errors."""
+        if outlet.reader.consumed <= execution:
+            return
+        outlet.next = execution + 1
+        self.finished = max(self.finished, execution + 1)
+        record = self.records.get(execution)
         if record is None:
             return
         lost = RuntimeError(f"the result was lost: {type(error).__name__} arrived while it was being read")
@@ -196,8 +214,9 @@ class Outlets:
                 if record[place] is PENDING:
                     record[place] = ErrorValue.from_exception(lost, "ray.get")
 
-    def _require_room(self) -> None:
-        if len(self.records) < self.max_records:
+    def _require_room(self, outlet: Outlet) -> None:
+        """An execution takes room from when its first output is read, so its other outputs need none."""
+        if len(self.records) < self.max_records or outlet.next < self.finished:
             return
         finished = self.finished
         kept = sum(1 for execution in self.records if execution < finished)

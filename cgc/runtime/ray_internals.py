@@ -54,6 +54,19 @@ def register_for_shutdown(graph_id: str, hook: ShutdownHook) -> None:
     _compiled_dag_node._compiled_dags[graph_id] = hook
 
 
+def refuse_serialization(cls: type, message: str) -> None:
+    """
+    Have Ray raise `TypeError(message)` for instances of `cls` in arguments, results and `ray.put`.
+
+    Ray registers this for its own refs by exact class, at each connection; the table is its pickler's, so ours stays.
+    """
+
+    def refuse(_: object) -> Any:
+        raise TypeError(message)
+
+    CloudPickler.dispatch[cls] = refuse
+
+
 def dumps_in_band(
     value: Any, pickler_class: Callable[..., Any], buffer_callback: Callable[[Any], Any]
 ) -> tuple[bytes, tuple[Any, ...]]:

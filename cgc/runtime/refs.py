@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ray.experimental.compiled_dag_ref import CompiledDAGRef
 
+from cgc.runtime import ray_internals
 from cgc.runtime.task_errors import ErrorValue
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
     A result can be read once. Unlike Ray's, a ref whose `get` ran into a time-out can be read again.
     """
 
-    def __init__(self, driver: Driver, execution: int, output: int, channel_index: int | None) -> None:
-        self._dag = driver  # this name is what Ray's methods know
+    _output = 0
+    _channel_index: int | None = None
+    _ray_get_called = False
+
+    def __init__(self, driver: Driver, execution: int) -> None:
+        self._dag = driver  # Ray's methods know these two names
         self._execution_index = execution
-        self._output = output
-        self._channel_index = channel_index
-        self._ray_get_called = False
 
     def get(self, timeout: float | None = None) -> Any:
         """
@@ -54,3 +56,18 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
 
     def __reduce__(self) -> NoReturn:
         raise ValueError("CompiledDAGRef cannot be pickled.")
+
+
+# Ray prints the class in messages of its own (`ray.wait`), and refuses its own refs by exact class.
+GraphRef.__module__, GraphRef.__qualname__ = CompiledDAGRef.__module__, CompiledDAGRef.__qualname__
+ray_internals.refuse_serialization(GraphRef, "Serialization of CompiledDAGRef is not supported.")
+
+
+class OutputRef(GraphRef):
+    """A ref to one of several outputs."""
+
+    def __init__(self, driver: Driver, execution: int, output: int) -> None:
+        self._dag = driver
+        self._execution_index = execution
+        self._output = output
+        self._channel_index = output

@@ -78,8 +78,12 @@ def _is_plain(tensor: torch.Tensor) -> bool:
         and tensor.layout is torch.strided
         and not tensor.is_quantized
         and not tensor.is_nested
-        and not tensor.has_names()
+        and not _has_names(tensor)
     )
+
+
+def _has_names(tensor: torch.Tensor) -> bool:
+    return any(getattr(tensor, "names", ()))  # torch 2.13 has no named tensors any more
 
 
 def _octets(tensor: torch.Tensor) -> Any:
