@@ -32,7 +32,7 @@ from cgc.runtime.cluster import PROBE_TIMEOUT, ActorInfo, probe
 from cgc.runtime.inlets import Inlets
 from cgc.runtime.outlets import BufferFullError, Outlets
 from cgc.runtime.program import DRIVER, Program
-from cgc.runtime.refs import GraphRef
+from cgc.runtime.refs import GraphRef, OutputRef
 from cgc.runtime.session import Session
 from cgc.runtime.status import ParticipantStatus, explain_lateness
 
@@ -184,8 +184,12 @@ class Driver(BaseDriver):
 
     def __init__(self, program: Program, session: Session, options: DriverOptions) -> None:
         super().__init__(program, session, options)
+        self._submit = self._inlets.submit_plain if self._inlets.is_plain else self._inlets.submit
+        self._room_until = self._max_inflight
+        """The first execution for which it must be found out whether there is room."""
         self._fetch_lock = threading.Lock()
         self._dropped: deque[tuple[int, int]] = deque()
+        """Refs that went out of scope while another reader held the lock."""
 
     def execute(self, *args: Any, **kwargs: Any) -> GraphRef | list[GraphRef]:
         """
@@ -196,23 +200,28 @@ class Driver(BaseDriver):
         reason: `ActorDiedError`, or `RayChannelError` after `teardown`.
         """
         inlets, outlets = self._inlets, self._outlets
-        inlets.check(args, kwargs)
-        with self._submit_lock:
+        if kwargs or len(args) != inlets.positional or inlets.keywords:
+            inlets.check(args, kwargs)
+        lock = self._submit_lock
+        lock.acquire()
+        try:
             execution = inlets.submitted
-            if self._dropped or execution - outlets.finished >= self._max_inflight or outlets.outputs > 1:
+            if execution >= self._room_until:
                 self._make_room(execution)
-            record = outlets.open_record(execution)
+            outlets.records[execution] = record = outlets.blank_record.copy()
             try:
-                inlets.submit(args, kwargs, self._submit_timeout)
+                self._submit(args, kwargs, self._submit_timeout)
             except BaseException as error:
                 outlets.records.pop(execution, None)
                 self._raise_submission_error(error)
             if inlets.passes_on:
                 for output, value in inlets.passed_on(args, kwargs):
                     record[output] = value
+        finally:
+            lock.release()
         if self._returns_list:
-            return [GraphRef(self, execution, output, output) for output in range(outlets.outputs)]
-        return GraphRef(self, execution, 0, None)
+            return [OutputRef(self, execution, output) for output in range(outlets.outputs)]
+        return GraphRef(self, execution)
 
     async def execute_async(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: the graph was not compiled for asyncio."""
@@ -226,6 +235,8 @@ class Driver(BaseDriver):
         if not lock.acquire(False):
             timeout = self._wait_for_other_reader(timeout)
         try:
+            if self._dropped:
+                self._give_up_dropped()
             return self._outlets.claim(execution, output, timeout)
         except _core.ChannelTimeout:
             raise self._get_timeout_error() from None
@@ -237,11 +248,14 @@ class Driver(BaseDriver):
             lock.release()
 
     def drop(self, execution: int, output: int) -> None:
-        """A ref went out of scope unread. May be called by the garbage collector anywhere, so it takes no lock."""
-        self._dropped.append((execution, output))
-
-    def teardown(self, kill_actors: bool = False) -> None:
-        super().teardown(kill_actors)
+        """A ref went out of scope unread. May be called by the garbage collector anywhere, so it waits for no lock."""
+        if not self._fetch_lock.acquire(False):
+            self._dropped.append((execution, output))
+            return
+        try:
+            self._outlets.give_up(execution, output)
+        finally:
+            self._fetch_lock.release()
 
     def _wait_for_other_reader(self, timeout: float) -> float:
         """Take the fetch lock while another thread waits for a result; returns what is left of the time-out."""
@@ -253,24 +267,28 @@ class Driver(BaseDriver):
     def _make_room(self, execution: int) -> None:
         """Discard what nobody can read any more; raise if there are too many executions in flight after that."""
         outlets = self._outlets
-        full = execution - outlets.finished >= self._max_inflight or execution - outlets.slowest >= self._max_inflight
-        if not self._fetch_lock.acquire(full, self._submit_timeout if full and self._submit_timeout >= 0 else -1):
-            if full:
-                self._raise_if_too_many_inflight(execution - outlets.finished)
+        self._room_until = outlets.slowest + self._max_inflight
+        if execution < self._room_until:
             return
+        if not self._fetch_lock.acquire(timeout=self._submit_timeout if self._submit_timeout >= 0 else -1):
+            self._raise_if_too_many_inflight(execution - outlets.finished)
         try:
-            while self._dropped:
-                outlets.give_up(*self._dropped.popleft())
+            self._give_up_dropped()
             while execution - outlets.finished >= self._max_inflight:
                 if not outlets.discard_oldest(self._get_timeout):
                     self._raise_if_too_many_inflight(execution - outlets.finished)
             outlets.catch_up(execution - self._max_inflight, self._get_timeout)
+            self._room_until = outlets.slowest + self._max_inflight
         except _core.ChannelTimeout:
             raise self._get_timeout_error() from None
         except _core.ChannelClosed:
             raise self._session.failure() from None
         finally:
             self._fetch_lock.release()
+
+    def _give_up_dropped(self) -> None:
+        while self._dropped:
+            self._outlets.give_up(*self._dropped.popleft())
 
     def _raise_submission_error(self, error: BaseException) -> NoReturn:
         if isinstance(error, _core.ChannelTimeout):

@@ -8,7 +8,7 @@ execution went out, the rest stays here and goes out before the next execution.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from cgc.runtime import _core, serialization
 from cgc.runtime.link import ContainedRefs, Registers, ValueNames, unplaceable
@@ -22,14 +22,18 @@ class Inlets:
 
     Attributes:
         submitted: Executions of which something was published.
+        positional: Number of positional inputs.
+        keywords: Names of the others.
+        passes_on: Whether an output of the graph is an input of it.
+        is_plain: Whether `submit_plain` may be used.
     """
 
     def __init__(self, program: Program, arena: _core.Arena) -> None:
         self._inputs = [operation for operation in program.operations if isinstance(operation, Input)]
         keys = {operation.key for operation in self._inputs}
         whole = None in keys
-        self._positional = 1 if whole else max((key + 1 for key in keys if isinstance(key, int)), default=0)
-        self._keywords = tuple(sorted(key for key in keys if isinstance(key, str)))
+        self.positional = 1 if whole else max((key + 1 for key in keys if isinstance(key, int)), default=0)
+        self.keywords = tuple(sorted(key for key in keys if isinstance(key, str)))
         self._registers: Registers = [None] * program.registers
         channels = {channel.name: channel for channel in program.channels}
         names = ValueNames(program)
@@ -38,45 +42,58 @@ class Inlets:
             for operation in program.operations
             if isinstance(operation, Write)
         ]
-        self._only = self._writes[0] if self._is_plain() else None
         self._passed_on = _passed_on(program, self._inputs)
+        self.passes_on = bool(self._passed_on)
+        self.is_plain = self._is_plain()
+        if self.is_plain:
+            self._encode = self._writes[0].encoder.encode
+            self._write = self._writes[0].writer.write
+            self._encoder = self._writes[0].encoder
+            self._kept_entries = self._writes[0].kept.entries
         self._unsent: list[tuple[_DriverWrite, serialization.Message]] = []
         self.submitted = 0
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise ValueError, with Ray's text, for the wrong number or names of inputs."""
-        if len(args) != self._positional:
+        if len(args) != self.positional:
             raise ValueError(
                 "dag.execute() or dag.execute_async() must be called with "
-                f"{self._positional} positional args, got {len(args)}"
+                f"{self.positional} positional args, got {len(args)}"
             )
-        for keyword in self._keywords:
+        for keyword in self.keywords:
             if keyword not in kwargs:
                 raise ValueError(f"dag.execute() or dag.execute_async() must be called with kwarg `{keyword}`")
-        if len(kwargs) > len(self._keywords):
-            surplus = sorted(kwargs.keys() - set(self._keywords))
+        if len(kwargs) > len(self.keywords):
+            surplus = sorted(kwargs.keys() - set(self.keywords))
             raise ValueError(f"the graph has no input of the name {', '.join(f'`{name}`' for name in surplus)}")
 
     def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float) -> None:
         """
         Publish one execution's inputs; counts it in `submitted` if anything went out.
 
-        Raises what pickling an input raises (nothing was published then), `ChannelTimeout`, `ChannelClosed`,
-        `MemoryError`.
+        Raises TypeError for an input that cannot be pickled (nothing was published then), `ChannelTimeout`,
+        `ChannelClosed`, `MemoryError`.
         """
-        if self._unsent:
-            self.finish(timeout)
-        only = self._only
         try:
-            if only is not None:
-                kind, blob, buffers = only.encode_input(args[0])
-                only.write(kind, blob, buffers, timeout)
-                if only.kept or only.encoder.contained:
-                    only.keep_contained()
-                self.submitted += 1
-            else:
-                self._submit_all(args, kwargs, timeout)
+            if self._unsent:
+                self.finish(timeout)
+            self._submit_all(args, kwargs, timeout)
         except BaseException:  # KeyboardInterrupt too: it may come after a message went out
+            self._settle()
+            raise
+
+    def submit_plain(self, args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float) -> None:
+        """The same, faster, for graphs that are `is_plain`: one input, taken as a whole, goes out in one message."""
+        try:
+            try:
+                kind, blob, buffers = self._encode(args[0])
+            except Exception as error:
+                _refuse_input(args[0], error)
+            self._write(kind, blob, buffers, timeout)
+            self.submitted += 1
+            if self._kept_entries or self._encoder.contained:
+                self._writes[0].kept.update()
+        except BaseException:
             self._settle()
             raise
 
@@ -92,12 +109,7 @@ class Inlets:
         """(position, value) of the outputs that are inputs."""
         return [(position, _select(operation, args, kwargs)) for position, operation in self._passed_on]
 
-    @property
-    def passes_on(self) -> bool:
-        return bool(self._passed_on)
-
     def _is_plain(self) -> bool:
-        """One input, taken as a whole, goes out in one message: the case that has to be fast."""
         return (
             len(self._inputs) == 1
             and self._inputs[0].key is None
@@ -139,36 +151,26 @@ class _DriverWrite:
         self, operation: Write, channel: ChannelSpec, arena: _core.Arena, registers: Registers, names: ValueNames
     ) -> None:
         self.writer = arena.writer(channel.index)
-        self.write = self.writer.write
         self.encoder = serialization.Encoder()
         self.sources = operation.values
-        self.kept = ContainedRefs(self.writer, channel.slots)
+        self.kept = ContainedRefs(self.writer, channel.slots, self.encoder)
         self._registers = registers
         self._names = names
         self._operation = operation
 
     def encode(self) -> serialization.Message:
         values = [self._registers[source] for source in self.sources]
-        if len(values) == 1:
-            return self.encode_input(values[0])
-        return self.encoder.encode_many(values, lambda position, error: self._refuse(values[position], error))
-
-    def encode_input(self, value: Any) -> serialization.Message:
-        """The message of one input. Raises TypeError for one that cannot be pickled."""
+        if len(values) > 1:
+            return self.encoder.encode_many(values, lambda position, error: _refuse_input(values[position], error))
         try:
-            return self.encoder.encode(value)
+            return self.encoder.encode(values[0])
         except Exception as error:
-            self._refuse(value, error)
-            raise
+            _refuse_input(values[0], error)
 
     def send(self, message: serialization.Message, timeout: float) -> None:
         kind, blob, buffers = message
-        self.write(kind, blob, buffers, timeout)
-        self.keep_contained()
-
-    def keep_contained(self) -> None:
-        self.kept.keep(self.encoder.contained)
-        self.encoder.contained = ()
+        self.writer.write(kind, blob, buffers, timeout)
+        self.kept.update()
 
     def error_message(self, error: MemoryError) -> serialization.Message:
         """What the readers get instead of inputs for which there is no shared memory."""
@@ -179,11 +181,12 @@ class _DriverWrite:
             return self.encoder.encode(errors[0])
         return self.encoder.encode_many(errors, lambda position, _: errors[position])
 
-    def _refuse(self, value: Any, error: Exception) -> ErrorValue:
-        kind = type(value)
-        raise TypeError(
-            f"an input of the graph, a {kind.__module__}.{kind.__qualname__}, cannot be sent: {error}"
-        ) from error
+
+def _refuse_input(value: Any, error: Exception) -> NoReturn:
+    kind = type(value)
+    raise TypeError(
+        f"an input of the graph, a {kind.__module__}.{kind.__qualname__}, cannot be sent: {error}"
+    ) from error
 
 
 def _passed_on(program: Program, inputs: Sequence[Input]) -> list[tuple[int, Input]]:

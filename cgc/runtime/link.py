@@ -91,23 +91,23 @@ class ContainedRefs:
     That is the case once the slot of a message has been used again: every reader has taken later messages since.
     """
 
-    __slots__ = ("_kept", "_slots", "_writer")
+    __slots__ = ("_encoder", "_slots", "_writer", "entries")
 
-    def __init__(self, writer: _core.Writer, slots: int) -> None:
+    def __init__(self, writer: _core.Writer, slots: int, encoder: serialization.Encoder) -> None:
         self._writer = writer
         self._slots = slots
-        self._kept: deque[tuple[int, tuple[Any, ...]]] = deque()
+        self._encoder = encoder
+        self.entries: deque[tuple[int, tuple[Any, ...]]] = deque()
+        """(messages published, what the last one contained). While this is empty `update` may be left out."""
 
-    def __bool__(self) -> bool:
-        return bool(self._kept)
-
-    def keep(self, contained: tuple[Any, ...]) -> None:
-        """Keep what was in the message just published, and let go of what is old."""
+    def update(self) -> None:
+        """After a message: keep what it contained, and let go of what is old."""
         published = self._writer.published
-        while self._kept and self._kept[0][0] + self._slots < published:
-            self._kept.popleft()
-        if contained:
-            self._kept.append((published, contained))
+        while self.entries and self.entries[0][0] + self._slots < published:
+            self.entries.popleft()
+        if self._encoder.contained:
+            self.entries.append((published, self._encoder.contained))
+            self._encoder.contained = ()
 
 
 def unsendable(value: Any, name: str, error: Exception) -> ErrorValue:
@@ -161,7 +161,8 @@ def _link_write(
     encoder = serialization.Encoder()
     encode = encoder.encode
     write = writer.write
-    kept = ContainedRefs(writer, channel.slots)
+    kept = ContainedRefs(writer, channel.slots, encoder)
+    kept_entries = kept.entries
     sources = operation.values
     source = sources[0]
     drop = operation.drop
@@ -175,22 +176,29 @@ def _link_write(
             kind, blob, buffers = encode(registers[source])
         except Exception as error:
             kind, blob, buffers = encode(replace(0, error))
-        publish(kind, blob, buffers)
-
-    def write_many() -> None:
-        publish(*encoder.encode_many([registers[register] for register in sources], replace))
-
-    def publish(kind: int, blob: Any, buffers: Sequence[Any]) -> None:
         try:
             write(kind, blob, buffers)
         except MemoryError as error:
-            errors = [unplaceable(names.of(register, operation), error) for register in sources]
-            write(*(encode(errors[0]) if len(errors) == 1 else encoder.encode_many(errors, replace)))
-        if kept or encoder.contained:
-            kept.keep(encoder.contained)
-            encoder.contained = ()
+            write_without_memory(error)
+        if kept_entries or encoder.contained:
+            kept.update()
         for register in drop:
             registers[register] = None
+
+    def write_many() -> None:
+        kind, blob, buffers = encoder.encode_many([registers[register] for register in sources], replace)
+        try:
+            write(kind, blob, buffers)
+        except MemoryError as error:
+            write_without_memory(error)
+        if kept_entries or encoder.contained:
+            kept.update()
+        for register in drop:
+            registers[register] = None
+
+    def write_without_memory(error: MemoryError) -> None:
+        errors = [unplaceable(names.of(register, operation), error) for register in sources]
+        write(*(encode(errors[0]) if len(errors) == 1 else encoder.encode_many(errors, replace)))
 
     return write_one if len(sources) == 1 else write_many
 
