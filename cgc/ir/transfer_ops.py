@@ -107,7 +107,7 @@ class CollectiveOp(CgcOp):
         return base.finish(parser, cls, values, properties)
 
     def print(self, printer: Printer) -> None:
-        printer.print_string(" " if self.reduce is None else f" {self.reduce.data}")
+        printer.print_string("" if self.reduce is None else f" {self.reduce.data}")
         base.print_operands(printer, self.operands)
         printer.print_string(" on ")
         base.print_symbols(printer, self.participants)

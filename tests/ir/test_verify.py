@@ -105,7 +105,11 @@ INVALID = {
     "loose operation": ("%0 = cgc.input : !cgc.object", "cgc.input", "a module holds nothing but cgc.graph operations"),
     # Bodies
     "no output": (in_body("graph", INPUT), "cgc.body", "the body does not end with cgc.output"),
-    "output in the middle": (in_body("graph", INPUT, "cgc.output %0", "cgc.output %0"), "cgc.output", "must be the last operation in its parent block"),
+    "output in the middle": (
+        in_body("graph", INPUT, "cgc.output %0", "cgc.output %0"),
+        "cgc.output",
+        "must be the last operation in its parent block",
+    ),
     "unknown actor": (
         in_body("graph", "%0 = cgc.call @z::@f() : !cgc.object" + AT, "cgc.output %0"),
         "cgc.call",
