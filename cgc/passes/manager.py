@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,9 +77,9 @@ class PipelineResult:
         """All remarks, in the order in which they were made."""
         return [remark for record in self.records for remark in record.remarks]
 
-    def text(self, after: str | None = None, *, before: bool = False) -> str:
+    def text(self, after: str | None = None) -> str:
         """
-        The IR as text: the final one, or as it was after (or `before`) the pass of that name.
+        The IR as text: the final one, or as it was after the pass of that name (`"import"`: before the first).
 
         Passes are deterministic, so earlier states are made again when somebody asks for them instead of being kept.
 
@@ -94,7 +94,7 @@ class PipelineResult:
         if self.initial is None:
             raise PassError("earlier states were not kept: compile with keep_initial=True", after)
         # The last run of that name, the one whose effect is in the final module.
-        place = len(names) - 1 - names[::-1].index(after) - (1 if before and after != IMPORTED else 0)
+        place = len(names) - 1 - names[::-1].index(after)
         again = PassManager(self.passes[:place], verify_each=False, keep_initial=False, dump_dir="")
         return print_module(again.run(self.initial.clone()).unit.module)
 
@@ -112,6 +112,10 @@ class PipelineResult:
         return "\n".join(lines)
 
 
+Observer = Callable[[int, str, Unit, PassRecord | None], None]
+"""Called with the import (0, `"import"`, unit, None) and after each pass (number from 1, name, unit, its record)."""
+
+
 class PassManager:
     """
     Runs passes in order over a unit, in place.
@@ -121,6 +125,7 @@ class PassManager:
         verify_each: Whether to verify after each pass; None for "if the module is small".
         dump_dir: Where to write numbered dumps; None for what `CGC_DUMP` says, empty for nowhere.
         keep_initial: Whether `PipelineResult.text(after=...)` can be asked for later; None for "if it is small".
+        observers: To be called between passes; they may look at the unit but not change it.
     """
 
     def __init__(
@@ -130,11 +135,13 @@ class PassManager:
         verify_each: bool | None = None,
         dump_dir: str | None = None,
         keep_initial: bool | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.passes = tuple(passes)
         self.verify_each = verify_each
-        self.dump_dir = os.environ.get(DUMP_VARIABLE, "") if dump_dir is None else dump_dir
         self.keep_initial = keep_initial
+        directory = os.environ.get(DUMP_VARIABLE, "") if dump_dir is None else dump_dir
+        self.observers: list[Observer] = [*observers, NumberedDumps(Path(directory))] if directory else [*observers]
 
     def run(self, unit: Unit) -> PipelineResult:
         """
@@ -150,11 +157,15 @@ class PassManager:
             result.initial = unit.clone()
         if verify_each:
             self._verify_input(unit)
-        self._dump(0, IMPORTED, unit)
+        self._notify(0, IMPORTED, unit, None)
         for number, current in enumerate(self.passes, start=1):
-            self._run_one(current, result, verify_each)
-            self._dump(number, current.name, unit)
+            result.records.append(self._run_one(current, result, verify_each))
+            self._notify(number, current.name, unit, result.records[-1])
         return result
+
+    def _notify(self, number: int, name: str, unit: Unit, record: PassRecord | None) -> None:
+        for observer in self.observers:
+            observer(number, name, unit, record)
 
     def _verify_input(self, unit: Unit) -> None:
         try:
@@ -164,7 +175,7 @@ class PassManager:
                 self.passes[0].explain(graph)
             raise
 
-    def _run_one(self, current: Pass, result: PipelineResult, verify_each: bool) -> None:
+    def _run_one(self, current: Pass, result: PipelineResult, verify_each: bool) -> PassRecord:
         context = PassContext(result.unit.constants)
         started = time.perf_counter()
         for graph in graphs_of(result.unit.module):
@@ -176,22 +187,25 @@ class PassManager:
             _verify_after(current, result.unit)
         verified = time.perf_counter()
         result.products.update(context.products)
-        result.records.append(
-            PassRecord(
-                name=current.name,
-                seconds=ended - started,
-                verify_seconds=verified - ended,
-                operations=_count_operations(result.unit),
-                remarks=tuple(context.remarks),
-                statistics=context.statistics,
-            )
+        return PassRecord(
+            name=current.name,
+            seconds=ended - started,
+            verify_seconds=verified - ended,
+            operations=_count_operations(result.unit),
+            remarks=tuple(context.remarks),
+            statistics=context.statistics,
         )
 
-    def _dump(self, number: int, name: str, unit: Unit) -> None:
-        if self.dump_dir:
-            directory = Path(self.dump_dir)
-            directory.mkdir(parents=True, exist_ok=True)
-            (directory / f"{number:02}_{name}.mlir").write_text(print_module(unit.module))
+
+class NumberedDumps:
+    """An observer that writes `{nn}_{pass}.mlir` files, made to be compared with each other."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __call__(self, number: int, name: str, unit: Unit, record: PassRecord | None) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / f"{number:02}_{name}.mlir").write_text(print_module(unit.module))
 
 
 def _needs_run(current: Pass, graph: GraphOp) -> bool:
