@@ -7,6 +7,7 @@ private name of Ray.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -52,6 +53,23 @@ def register_for_shutdown(graph_id: str, hook: ShutdownHook) -> None:
     replaced at every shutdown, hence the attribute access.
     """
     _compiled_dag_node._compiled_dags[graph_id] = hook
+
+
+def observe_kills(observer: Callable[[str], None]) -> None:
+    """
+    Have `observer(actor id)` called after each `ray.kill` of this process.
+
+    Ray offers no callback, and its call returns some milliseconds before the actor is dead: long enough for a graph to
+    execute many times on an actor that the user has killed.
+    """
+    kill = ray.kill
+
+    @functools.wraps(kill)
+    def kill_and_tell(actor: ray.actor.ActorHandle, *, no_restart: bool = True) -> None:
+        kill(actor, no_restart=no_restart)
+        observer(actor_id(actor))
+
+    ray.kill = kill_and_tell
 
 
 def refuse_serialization(cls: type, message: str) -> None:

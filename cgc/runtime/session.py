@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,7 @@ class Session:
             watcher.watch(member.info.pid, lambda number=member.number: self._on_death(number))  # type: ignore[misc]
             for member in members
         ]
+        _sessions.add(self)
 
     @classmethod
     def start(
@@ -132,6 +134,12 @@ class Session:
         for watch in self._watches:
             watcher.forget(watch)
 
+    def on_kill(self, actor_id: str) -> None:
+        """The user has killed an actor, perhaps one of the graph: it ends now, not when the process does."""
+        for member in self.members:
+            if member.info.actor_id == actor_id:
+                self._on_death(member.number)
+
     def teardown(self, kill_actors: bool = False) -> None:
         """End the graph and wait for the workers' loops, at most `DAGContext.teardown_timeout` seconds. Idempotent."""
         if not self._is_down:
@@ -177,8 +185,10 @@ class Session:
         return self._death(member, left_by_itself=code == protocol.CLOSED_BY_ACTOR_EXIT)
 
     def _death(self, member: Member, left_by_itself: bool) -> Exception:
+        deadline = time.monotonic() + REASON_TIMEOUT
         try:
-            ray.get(ray_internals.call_on_actor(member.handle, _nothing), timeout=REASON_TIMEOUT)
+            while time.monotonic() < deadline:  # an actor that was killed may answer for some milliseconds
+                ray.get(ray_internals.call_on_actor(member.handle, _nothing), timeout=REASON_TIMEOUT)
         except ray.exceptions.ActorDiedError as error:
             reason: Exception = error
             return reason
@@ -219,6 +229,16 @@ class Session:
                         timeout,
                     )
                     break
+
+
+def _on_kill(actor_id: str) -> None:
+    for session in list(_sessions):
+        session.on_kill(actor_id)
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+ray_internals.observe_kills(_on_kill)
 
 
 def _rings(programs: Iterable[Program]) -> list[tuple[int, int, int]]:
