@@ -59,15 +59,16 @@ def place(graph: GraphOp) -> list[TransferOp | CopyOp]:
     problems: list[str] = []
     for operation in list(block.ops):
         _take_what_arrived(operation, arrived, driver)
+        crossings: list[TransferOp | CopyOp] = []
         for value in operation.results:
             sender = owner_of(value, driver)
             receivers = [user for user in consumers.get(value, ()) if user != sender]
             problems += _device_problems(value, sender, receivers, actors, driver)
-            made = _cross(value, sender, receivers, actors, arrived)
+            crossings += _cross(value, sender, receivers, actors, arrived)
             set_type(value, _settled(value.type))
-            inserted += made
-            if made:
-                block.insert_ops_after(made, operation)
+        if crossings:
+            block.insert_ops_after(crossings, operation)
+            inserted += crossings
     if problems:
         raise GraphError("\n  ".join(problems))
     return inserted

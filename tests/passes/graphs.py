@@ -46,7 +46,7 @@ def crossing():
 
 def crossing_with_communicator():
     """The same over a transport on which both ends meet."""
-    a, b = _actors(2, devices=["gpu:0"])
+    a, b = (abstract_actor("Stage", name=name, devices=[device]) for name, device in (("a", "gpu:0"), ("b", "gpu:1")))
     with InputNode() as inp:
         x = a.first.bind(inp).with_tensor_transport(transport="nccl")
         y = b.first.bind(inp).with_tensor_transport(transport="nccl")
@@ -120,9 +120,9 @@ def hints():
 
 
 def tensors_between_gpus():
-    """`auto` between GPUs is nccl, with one transfer per receiver; a hint for the CPU is a copy behind it."""
+    """`auto` between GPUs is nccl, with one transfer per receiver; through host memory a hint for a GPU is a copy."""
     a, b, c = (abstract_actor("Stage", name=name, devices=[f"gpu:{i}"]) for i, name in enumerate("abc"))
     with InputNode() as inp:
         x = a.fwd.bind(inp).with_tensor_transport(transport="auto")
-        y = b.fwd.bind(x).with_tensor_transport(device="cpu", transport="nccl")
+        y = b.fwd.bind(x).with_tensor_transport(transport="shm", device="gpu")
         return MultiOutputNode([c.join.bind(x, y)])

@@ -1,0 +1,127 @@
+// ----- import
+cgc.graph @chain level = graph, max_inflight = 10 {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a actor class "Stage" on "n0"
+  cgc.actor @b actor class "Stage" on "n0"
+  cgc.actor @c actor class "Stage" on "n0"
+  cgc.body {
+    %0 = cgc.input : !cgc.object
+    %1 = cgc.call @a::@fwd(%0) : !cgc.object
+    %2 = cgc.call @b::@fwd(%1) : !cgc.object
+    %3 = cgc.call @c::@fwd(%2) : !cgc.object
+    cgc.output %3
+  }
+}
+
+// ----- after verify-graph: unchanged
+
+// ----- after infer-types: unchanged
+
+// ----- after place-devices
+cgc.graph @chain level = placed, max_inflight = 10 {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a actor class "Stage" on "n0"
+  cgc.actor @b actor class "Stage" on "n0"
+  cgc.actor @c actor class "Stage" on "n0"
+  cgc.body {
+    %0 = cgc.input : !cgc.object
+    %1 = cgc.transfer %0 from @driver to [@a] via shm reason "same node" : !cgc.object
+    %2 = cgc.call @a::@fwd(%1) : !cgc.object
+    %3 = cgc.transfer %2 from @a to [@b] via shm reason "same node" : !cgc.object
+    %4 = cgc.call @b::@fwd(%3) : !cgc.object
+    %5 = cgc.transfer %4 from @b to [@c] via shm reason "same node" : !cgc.object
+    %6 = cgc.call @c::@fwd(%5) : !cgc.object
+    %7 = cgc.transfer %6 from @c to [@driver] via shm reason "same node" : !cgc.object
+    cgc.output %7
+  }
+}
+
+// ----- after pair-comm
+cgc.graph @chain level = scheduled, max_inflight = 10 {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a actor class "Stage" on "n0"
+  cgc.actor @b actor class "Stage" on "n0"
+  cgc.actor @c actor class "Stage" on "n0"
+  cgc.program @driver {
+    %0 = cgc.input : !cgc.object
+    cgc.send %0 message 0 to [@a] via shm order 0
+    %1 = cgc.recv message 3 from @c via shm order 7 : !cgc.object
+    cgc.output %1
+  }
+  cgc.program @a {
+    %0 = cgc.recv message 0 from @driver via shm order 1 : !cgc.object
+    %1 = cgc.call @a::@fwd(%0) : !cgc.object
+    cgc.send %1 message 1 to [@b] via shm order 2
+  }
+  cgc.program @b {
+    %0 = cgc.recv message 1 from @a via shm order 3 : !cgc.object
+    %1 = cgc.call @b::@fwd(%0) : !cgc.object
+    cgc.send %1 message 2 to [@c] via shm order 4
+  }
+  cgc.program @c {
+    %0 = cgc.recv message 2 from @b via shm order 5 : !cgc.object
+    %1 = cgc.call @c::@fwd(%0) : !cgc.object
+    cgc.send %1 message 3 to [@driver] via shm order 6
+  }
+}
+
+// ----- after overlap-comm: unchanged
+// WhyNoOverlap: shm: the actor itself copies messages through host memory
+
+// ----- after allocate-channels
+cgc.graph @chain level = allocated, max_inflight = 10 {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a actor class "Stage" on "n0"
+  cgc.actor @b actor class "Stage" on "n0"
+  cgc.actor @c actor class "Stage" on "n0"
+  cgc.channel @c0 shm from @driver to [@a] slots 10 slot_bytes 4096
+  cgc.channel @c1 shm from @a to [@b] slots 10 slot_bytes 4096
+  cgc.channel @c2 shm from @b to [@c] slots 10 slot_bytes 4096
+  cgc.channel @c3 shm from @c to [@driver] slots 10 slot_bytes 4096
+  cgc.program @driver {
+    %0 = cgc.input : !cgc.object
+    cgc.write @c0(%0) messages [0] order 0
+    %1 = cgc.read @c3 messages [3] order 7 : !cgc.object
+    cgc.output %1
+  }
+  cgc.program @a {
+    %0 = cgc.read @c0 messages [0] order 1 : !cgc.object
+    %1 = cgc.call @a::@fwd(%0) : !cgc.object
+    cgc.write @c1(%1) messages [1] order 2
+  }
+  cgc.program @b {
+    %0 = cgc.read @c1 messages [1] order 3 : !cgc.object
+    %1 = cgc.call @b::@fwd(%0) : !cgc.object
+    cgc.write @c2(%1) messages [2] order 4
+  }
+  cgc.program @c {
+    %0 = cgc.read @c2 messages [2] order 5 : !cgc.object
+    %1 = cgc.call @c::@fwd(%0) : !cgc.object
+    cgc.write @c3(%1) messages [3] order 6
+  }
+}
+
+// ----- after verify-schedule: unchanged
+
+// ----- after emit-programs: unchanged
+
+// program @driver of chain (v1)  registers=2
+//   0  r0 = input
+//   1  write c0 r0    drop r0
+//   2  r1 = read c3
+//   3  output r1
+//
+// program @a of chain (v1)  registers=2
+//   0  r0 = read c0
+//   1  r1 = call fwd(r0)    drop r0
+//   2  write c1 r1    drop r1
+//
+// program @b of chain (v1)  registers=2
+//   0  r0 = read c1
+//   1  r1 = call fwd(r0)    drop r0
+//   2  write c2 r1    drop r1
+//
+// program @c of chain (v1)  registers=2
+//   0  r0 = read c2
+//   1  r1 = call fwd(r0)    drop r0
+//   2  write c3 r1    drop r1

@@ -1,0 +1,153 @@
+// ----- import
+cgc.graph @diamond level = graph, max_inflight = 10 {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a actor class "Stage" on "n0"
+  cgc.actor @b actor class "Stage" on "n0"
+  cgc.actor @c actor class "Stage" on "n0"
+  cgc.actor @d actor class "Stage" on "n0"
+  cgc.body {
+    %0 = cgc.input : !cgc.object
+    %1 = cgc.call @a::@split(%0) : !cgc.object
+    %2 = cgc.call @b::@left(%1) : !cgc.object
+    %3 = cgc.call @c::@right(%1) : !cgc.object
+    %4 = cgc.call @d::@join(%2, %3) : !cgc.object
+    cgc.output %4
+  }
+}
+
+// ----- after verify-graph: unchanged
+
+// ----- after infer-types: unchanged
+
+// ----- after place-devices
+cgc.graph @diamond level = placed, max_inflight = 10 {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a actor class "Stage" on "n0"
+  cgc.actor @b actor class "Stage" on "n0"
+  cgc.actor @c actor class "Stage" on "n0"
+  cgc.actor @d actor class "Stage" on "n0"
+  cgc.body {
+    %0 = cgc.input : !cgc.object
+    %1 = cgc.transfer %0 from @driver to [@a] via shm reason "same node" : !cgc.object
+    %2 = cgc.call @a::@split(%1) : !cgc.object
+    %3, %4 = cgc.transfer %2 from @a to [@b, @c] via shm reason "same node" : !cgc.object, !cgc.object
+    %5 = cgc.call @b::@left(%3) : !cgc.object
+    %6 = cgc.transfer %5 from @b to [@d] via shm reason "same node" : !cgc.object
+    %7 = cgc.call @c::@right(%4) : !cgc.object
+    %8 = cgc.transfer %7 from @c to [@d] via shm reason "same node" : !cgc.object
+    %9 = cgc.call @d::@join(%6, %8) : !cgc.object
+    %10 = cgc.transfer %9 from @d to [@driver] via shm reason "same node" : !cgc.object
+    cgc.output %10
+  }
+}
+
+// ----- after pair-comm
+cgc.graph @diamond level = scheduled, max_inflight = 10 {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a actor class "Stage" on "n0"
+  cgc.actor @b actor class "Stage" on "n0"
+  cgc.actor @c actor class "Stage" on "n0"
+  cgc.actor @d actor class "Stage" on "n0"
+  cgc.program @driver {
+    %0 = cgc.input : !cgc.object
+    cgc.send %0 message 0 to [@a] via shm order 0
+    %1 = cgc.recv message 4 from @d via shm order 10 : !cgc.object
+    cgc.output %1
+  }
+  cgc.program @a {
+    %0 = cgc.recv message 0 from @driver via shm order 1 : !cgc.object
+    %1 = cgc.call @a::@split(%0) : !cgc.object
+    cgc.send %1 message 1 to [@b, @c] via shm order 2
+  }
+  cgc.program @b {
+    %0 = cgc.recv message 1 from @a via shm order 3 : !cgc.object
+    %1 = cgc.call @b::@left(%0) : !cgc.object
+    cgc.send %1 message 2 to [@d] via shm order 5
+  }
+  cgc.program @c {
+    %0 = cgc.recv message 1 from @a via shm order 4 : !cgc.object
+    %1 = cgc.call @c::@right(%0) : !cgc.object
+    cgc.send %1 message 3 to [@d] via shm order 6
+  }
+  cgc.program @d {
+    %0 = cgc.recv message 2 from @b via shm order 7 : !cgc.object
+    %1 = cgc.recv message 3 from @c via shm order 8 : !cgc.object
+    %2 = cgc.call @d::@join(%0, %1) : !cgc.object
+    cgc.send %2 message 4 to [@driver] via shm order 9
+  }
+}
+
+// ----- after overlap-comm: unchanged
+// WhyNoOverlap: shm: the actor itself copies messages through host memory
+
+// ----- after allocate-channels
+cgc.graph @diamond level = allocated, max_inflight = 10 {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a actor class "Stage" on "n0"
+  cgc.actor @b actor class "Stage" on "n0"
+  cgc.actor @c actor class "Stage" on "n0"
+  cgc.actor @d actor class "Stage" on "n0"
+  cgc.channel @c0 shm from @driver to [@a] slots 10 slot_bytes 4096
+  cgc.channel @c1 shm from @a to [@b, @c] slots 10 slot_bytes 4096
+  cgc.channel @c2 shm from @b to [@d] slots 10 slot_bytes 4096
+  cgc.channel @c3 shm from @c to [@d] slots 10 slot_bytes 4096
+  cgc.channel @c4 shm from @d to [@driver] slots 10 slot_bytes 4096
+  cgc.program @driver {
+    %0 = cgc.input : !cgc.object
+    cgc.write @c0(%0) messages [0] order 0
+    %1 = cgc.read @c4 messages [4] order 10 : !cgc.object
+    cgc.output %1
+  }
+  cgc.program @a {
+    %0 = cgc.read @c0 messages [0] order 1 : !cgc.object
+    %1 = cgc.call @a::@split(%0) : !cgc.object
+    cgc.write @c1(%1) messages [1] order 2
+  }
+  cgc.program @b {
+    %0 = cgc.read @c1 messages [1] order 3 : !cgc.object
+    %1 = cgc.call @b::@left(%0) : !cgc.object
+    cgc.write @c2(%1) messages [2] order 5
+  }
+  cgc.program @c {
+    %0 = cgc.read @c1 messages [1] order 4 : !cgc.object
+    %1 = cgc.call @c::@right(%0) : !cgc.object
+    cgc.write @c3(%1) messages [3] order 6
+  }
+  cgc.program @d {
+    %0 = cgc.read @c2 messages [2] order 7 : !cgc.object
+    %1 = cgc.read @c3 messages [3] order 8 : !cgc.object
+    %2 = cgc.call @d::@join(%0, %1) : !cgc.object
+    cgc.write @c4(%2) messages [4] order 9
+  }
+}
+
+// ----- after verify-schedule: unchanged
+
+// ----- after emit-programs: unchanged
+
+// program @driver of diamond (v1)  registers=2
+//   0  r0 = input
+//   1  write c0 r0    drop r0
+//   2  r1 = read c4
+//   3  output r1
+//
+// program @a of diamond (v1)  registers=2
+//   0  r0 = read c0
+//   1  r1 = call split(r0)    drop r0
+//   2  write c1 r1    drop r1
+//
+// program @b of diamond (v1)  registers=2
+//   0  r0 = read c1
+//   1  r1 = call left(r0)    drop r0
+//   2  write c2 r1    drop r1
+//
+// program @c of diamond (v1)  registers=2
+//   0  r0 = read c1
+//   1  r1 = call right(r0)    drop r0
+//   2  write c3 r1    drop r1
+//
+// program @d of diamond (v1)  registers=3
+//   0  r0 = read c2
+//   1  r1 = read c3
+//   2  r2 = call join(r0, r1)    drop r0, r1
+//   3  write c4 r2    drop r2
