@@ -18,7 +18,8 @@ from rich.console import Console
 
 import cgc
 from tools.bench.cases import CASE_BY_NAME, Case
-from tools.bench.measure import CONTENDERS, QUICK, measure, start_ray, stop_actors, table
+from tools.bench.contenders import CONTENDERS, stop_actors
+from tools.bench.measure import QUICK, measure, start_ray, table
 
 GRAPHS = ("echo", "chain", "fan-out", "asyncio")
 OUTPUT = Path("demo-out")

@@ -6,6 +6,7 @@ A case knows its actors, how they are bound into a DAG, how the same work is cal
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,6 @@ from ray.dag import DAGNode, InputNode, MultiOutputNode
 MIB = 1 << 20
 
 
-@ray.remote(num_cpus=0)
 class Echo:
     """Returns what it gets: all that is measured is the way there and back."""
 
@@ -25,8 +25,6 @@ class Echo:
         return value
 
     def pid(self) -> int:
-        import os
-
         return os.getpid()
 
 
@@ -55,7 +53,7 @@ class Case:
 
     def start_actors(self) -> list[Any]:
         """Start fresh actors and wait until all of them answer."""
-        actors = [Echo.remote() for _ in range(self.actors)]
+        actors = [ray.remote(num_cpus=0)(Echo).remote() for _ in range(self.actors)]
         ray.get([actor.pid.remote() for actor in actors])
         return actors
 

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import ray
-from ray.dag import DAGContext
 
 from tools.bench.cases import CASE_BY_NAME
-from tools.bench.measure import CONTENDERS, compile_graph, machine, start_ray, stop_actors
+from tools.bench.contenders import CONTENDERS, compile_graph, stop_actors
+from tools.bench.measure import machine, start_ray
 
 TIMES = 3
 
@@ -30,7 +30,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args()
     start_ray()
-    DAGContext.get_current().get_timeout = 120  # the first execution on Ray's side takes longer than its default
     figures = {}
     for name in options.contender or compiled:
         runs = [_compile_and_run(name) for _ in range(1 if options.quick else TIMES)]

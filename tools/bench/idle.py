@@ -20,7 +20,8 @@ import psutil
 import ray
 
 from tools.bench.cases import CASE_BY_NAME
-from tools.bench.measure import CONTENDERS, compile_graph, machine, start_ray, stop_actors
+from tools.bench.contenders import CONTENDERS, compile_graph, pids, stop_actors
+from tools.bench.measure import machine, start_ray
 
 SECONDS = 10.0
 QUICK_SECONDS = 3.0
@@ -48,7 +49,7 @@ def _idle_use(contender: str, seconds: float) -> dict[str, float]:
     case = CASE_BY_NAME["chain"]
     actors = case.start_actors()
     driver = psutil.Process(os.getpid())
-    processes = [psutil.Process(pid) for pid in ray.get([actor.pid.remote() for actor in actors])]
+    processes = [psutil.Process(pid) for pid in pids(actors)]
     graph: Any = None
     if contender == "classic":
         ray.get(case.remote(actors, "hello"))

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from tools.bench.cases import CASE_BY_NAME
-from tools.bench.measure import CONTENDERS, QUICK, THOROUGH, measure, report, start_ray
+from tools.bench.contenders import CONTENDERS
+from tools.bench.measure import QUICK, THOROUGH, measure, report, start_ray
 
 
 def main() -> None:

@@ -21,10 +21,9 @@ from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from tools.bench.cases import CASE_BY_NAME
-from tools.bench.measure import QUICK, THOROUGH, Blocking, compile_graph, interleave, machine, start_ray, stop_actors
+from tools.bench.contenders import Blocking, start
+from tools.bench.measure import QUICK, THOROUGH, interleave, machine, start_ray
 
 SLOTS = 10
 SLOT_BYTES = 1 << 20
@@ -83,7 +82,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args()
     start_ray()
-    timings = interleave({"queue": _start_queue(), "cgc": _start_cgc()}, QUICK if options.quick else THOROUGH)
+    contenders = {"cgc": start("cgc", CASE_BY_NAME["echo"]), "queue": _start_queue()}
+    timings = interleave(contenders, QUICK if options.quick else THOROUGH)
+    for contender in contenders.values():
+        contender.close()
     for name, timing in timings.items():
         print(f"{name:6} p50 {timing.p50_us:7.1f} µs   p99 {timing.p99_us:7.1f} µs   ({timing.samples} samples)")
     print(f"the queue takes {timings['queue'].p50_us / timings['cgc'].p50_us:.2f} times as long as cgc")
@@ -103,26 +105,14 @@ def _start_queue() -> Blocking:
         there.put("hello")
         return back.get()
 
-    def close() -> None:
+    def release() -> None:
         there.put(None)
         server.join()
         for queue in (there, back):
             queue.memory.close()
             queue.memory.unlink()
 
-    return Blocking(echo, close)
-
-
-def _start_cgc() -> Blocking:
-    case = CASE_BY_NAME["echo"]
-    actors = case.start_actors()
-    graph = compile_graph("cgc", case.dag(actors))
-
-    def close() -> None:
-        graph.teardown()
-        stop_actors(actors)
-
-    return Blocking(lambda: ray.get(graph.execute("hello")), close)
+    return Blocking(echo, release, [server.pid or 0])
 
 
 def _serve(there_name: str, back_name: str) -> None:
