@@ -1,5 +1,5 @@
 """
-Reductions of tensors within one process, in rank order: what gloo has no kernel for, or rounds differently.
+Reductions of tensors within one process, in rank order: what gloo or NCCL have no kernel for, or define differently.
 
 The rules are NumPy's and torch's: integers wrap, `bool` adds as "or" and multiplies as "and", NaN wins in MIN and MAX.
 AVG of integers is cut towards zero, as NCCL does; AVG of half precision is computed in single precision.
@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from ray.experimental.util.types import ReduceOp
+
+Exchange = Callable[[torch.Tensor, torch.Tensor], None]
 
 _NATIVE_SUMS = frozenset(
     {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int8, torch.uint8, torch.int32, torch.int64}
@@ -36,7 +38,7 @@ def check_reduction(dtype: torch.dtype, op: ReduceOp) -> None:
 
 
 def is_native(dtype: torch.dtype, op: ReduceOp) -> bool:
-    """True if gloo's own kernels give the result that `fold` would give, up to rounding."""
+    """True if the kernels of gloo and NCCL give the result that `fold` would give, up to rounding."""
     if op in (ReduceOp.SUM, ReduceOp.PRODUCT):
         return dtype in _NATIVE_SUMS
     return dtype in (_NATIVE_AVERAGES if op is ReduceOp.AVG else _NATIVE_EXTREMES)
@@ -55,6 +57,34 @@ def fold(parts: Sequence[torch.Tensor], op: ReduceOp) -> torch.Tensor:
         rounding = None if dtype.is_floating_point or dtype.is_complex else "trunc"
         total = torch.div(total, len(parts), rounding_mode=rounding)
     return total.to(dtype)
+
+
+def folded_part(send: torch.Tensor, op: ReduceOp, ranks: int, exchange: Exchange) -> torch.Tensor:
+    """
+    This rank's part of the reduction of `send`, flat.
+
+    `exchange(target, source)` gives part i of the flat `source` to rank i, and puts the parts that it gets from all
+    ranks into `target`, in their order.
+    """
+    flat = send.contiguous().view(-1)
+    if ranks == 1 or not flat.numel():
+        return fold([flat], op)
+    exchanged = torch.empty_like(flat)
+    exchange(exchanged, flat)
+    return fold(list(exchanged.view(ranks, -1)), op)
+
+
+def fold_everywhere(send: torch.Tensor, op: ReduceOp, ranks: int, exchange: Exchange, gather: Exchange) -> torch.Tensor:
+    """
+    The reduction of `send` over all ranks, the same bits on each: every rank reduces one part, and all get all parts.
+
+    `gather(target, source)` puts the flat `source` of all ranks into `target`, in their order.
+    """
+    part_size = -(-send.numel() // ranks)
+    padded = send.new_zeros(part_size * ranks)
+    padded[: send.numel()] = send.reshape(-1)
+    gather(padded, folded_part(padded, op, ranks, exchange))
+    return padded[: send.numel()].view(send.shape)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

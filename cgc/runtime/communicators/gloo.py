@@ -18,6 +18,7 @@ from ray.exceptions import RayChannelError
 from ray.experimental.channel.communicator import Communicator
 from ray.experimental.util.types import ReduceOp
 
+from cgc.runtime.communicators.members import Members
 from cgc.runtime.communicators.rendezvous import RayRendezvous, Rendezvous
 
 if TYPE_CHECKING:
@@ -58,13 +59,7 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
             TypeError: One of `actors` is not an actor handle.
             ValueError: An actor appears twice, or there is none.
         """
-        self._actors = list(actors)
-        ids = [_actor_id(actor) for actor in self._actors]
-        if not ids:
-            raise ValueError("a communicator needs at least one actor")
-        if len(set(ids)) != len(ids):
-            twice = next(actor for actor, id_ in zip(self._actors, ids, strict=True) if ids.count(id_) > 1)
-            raise ValueError(f"{twice} appears twice in a communicator: each actor has one rank")
+        self.members = Members(actors)
         self.communicator_id = self.generate_communicator_id()
         self._timeout = timeout
         self._connect_timeout = connect_timeout
@@ -92,11 +87,11 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
         group = GlooGroup(
             store,
             rank,
-            len(self._actors),
-            host=self._rendezvous.host(store, rank, len(self._actors)),
+            self.members.count,
+            host=self._rendezvous.host(store, rank, self.members.count),
             timeout=self._timeout,
             connect_timeout=self._connect_timeout,
-            names=tuple(_name_of(actor) for actor in self._actors),
+            names=self.members.names,
         )
         group.barrier()  # nobody looks for keys after this
         if rank == 0:
@@ -104,21 +99,17 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
         self._group = group
 
     def get_actor_handles(self) -> list[ray.actor.ActorHandle]:
-        return list(self._actors)
+        return list(self.members.actors)
 
     def get_rank(self, actor: ray.actor.ActorHandle) -> int:
         """Raises `ValueError` if the actor does not belong to the group."""
-        wanted = _actor_id(actor)
-        for rank, member in enumerate(self._actors):
-            if _actor_id(member) == wanted:
-                return rank
-        raise ValueError(f"{actor} is not in this communicator, which has {', '.join(map(_name_of, self._actors))}")
+        return self.members.rank_of(actor)
 
     def get_self_rank(self) -> int | None:
         return None if self._group is None else self._group.rank
 
     def get_world_size(self) -> int:
-        return len(self._actors)
+        return self.members.count
 
     def send(self, value: torch.Tensor, peer_rank: int) -> None:
         """Send, and return when `value` may be written again."""
@@ -203,13 +194,3 @@ def _empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     import torch
 
     return torch.empty(tuple(shape), dtype=dtype)
-
-
-def _actor_id(actor: ray.actor.ActorHandle) -> Any:
-    if not isinstance(actor, ray.actor.ActorHandle):
-        raise TypeError(f"{actor!r} is not an actor handle; create the actor with .remote() first")
-    return actor._actor_id
-
-
-def _name_of(actor: ray.actor.ActorHandle) -> str:
-    return f"{actor._ray_actor_creation_function_descriptor.class_name}({actor._actor_id.hex()[:8]})"

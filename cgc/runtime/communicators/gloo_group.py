@@ -165,7 +165,7 @@ class GlooGroup:
         """Put the tensors of all ranks, which have one shape and dtype, into `recv` one after the other."""
         if recv.dtype != send.dtype or recv.numel() != send.numel() * self.world_size:
             raise ValueError(f"allgather: {self.world_size} × {_describe(send)} does not fit {_describe(recv)}")
-        self._in_order(lambda: self._allgather(_plain(send), recv))
+        self._in_order(lambda: self._allgather(recv, _plain(send)))
 
     def allreduce(self, send: torch.Tensor, recv: torch.Tensor, op: ReduceOp = ReduceOp.SUM) -> None:
         """Put the reduction over all ranks into `recv`, which may be `send`. Raises `TypeError` as `fold` does."""
@@ -183,7 +183,7 @@ class GlooGroup:
                 f"{_describe(recv)}; the first dimension must be divisible by the number of ranks"
             )
         fold.check_reduction(send.dtype, op)
-        self._in_order(lambda: _store(self._folded_part(_plain(send), op), recv))
+        self._in_order(lambda: self._reducescatter(_plain(send), recv, op))
 
     def barrier(self) -> None:
         """Return when all ranks have called this."""
@@ -239,7 +239,7 @@ class GlooGroup:
         if self.rank != root:
             _land(landing, tensor)
 
-    def _allgather(self, send: torch.Tensor, recv: torch.Tensor) -> None:
+    def _allgather(self, recv: torch.Tensor, send: torch.Tensor) -> None:
         landing = _landing(recv)
         part, whole = _octets(send.contiguous()), _octets(landing)
         if self.world_size == 1:
@@ -265,24 +265,17 @@ class GlooGroup:
         _land(landing, recv)
 
     def _reduce_by_folding(self, send: torch.Tensor, recv: torch.Tensor, op: ReduceOp) -> None:
-        """Each rank reduces one part; then all parts go to all."""
-        part_size = -(-send.numel() // self.world_size)
-        padded = send.new_zeros(part_size * self.world_size)
-        padded[: send.numel()] = send.reshape(-1)
-        self._allgather(self._folded_part(padded, op), padded)
-        _store(padded[: send.numel()], recv)
+        recv.detach().copy_(fold.fold_everywhere(send, op, self.world_size, self._exchange, self._allgather))
 
-    def _folded_part(self, send: torch.Tensor, op: ReduceOp) -> torch.Tensor:
-        """The reduction of this rank's share of `send`, flat."""
-        flat = send.contiguous().view(-1)
-        exchanged = flat
-        if flat.numel() and self.world_size > 1:
-            exchanged = torch.empty_like(flat)
-            options = c10d.AllToAllOptions()
-            options.timeout = self._timeout
-            with self._errors("exchange of parts"):
-                self._live().alltoall_base(_octets(exchanged), _octets(flat), [], [], options).wait()
-        return fold.fold(list(exchanged.view(self.world_size, -1)), op)
+    def _reducescatter(self, send: torch.Tensor, recv: torch.Tensor, op: ReduceOp) -> None:
+        part = fold.folded_part(send, op, self.world_size, self._exchange)
+        recv.detach().copy_(part.view(recv.shape))
+
+    def _exchange(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        options = c10d.AllToAllOptions()
+        options.timeout = self._timeout
+        with self._errors("exchange of parts"):
+            self._live().alltoall_base(_octets(target), _octets(source), [], [], options).wait()
 
     def _in_order(self, collective: Callable[[], None]) -> None:
         self._live()
@@ -338,10 +331,6 @@ def _land(landing: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
     if landing.data_ptr() != into.data_ptr():
         into.detach().copy_(landing)
     return into
-
-
-def _store(values: torch.Tensor, into: torch.Tensor) -> None:
-    into.detach().copy_(values.reshape(into.shape))
 
 
 def _octets(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,134 @@
+"""
+Transfers of one actor between its device, host memory and its peers, beside the computation.
+
+Five streams next to the one that computes: uploads, downloads, sends, receives, collectives. The rules that keep the
+numbers right are all here, and are the same for every kind of device:
+
+    what is moved in    the compute stream waits for the transfer's event before its first use, and the memory is kept
+                        for the compute stream, because it belongs to the transfer's stream
+    what is moved out   the transfer's stream waits for the computation that was queued before, and the memory is kept
+                        for the transfer's stream, because it belongs to the compute stream
+    host memory         is held until the event of the copy has happened; who reads it on the host waits for that event
+
+The host waits only where it reads or reuses host memory, never for a whole device. A value that has been handed to a
+send must not be written in place before the send has completed (`Departure.done`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cgc.runtime.accelerators.base import Accelerator, Array, Event, PinnedMemory, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An array that is on its way to this device."""
+
+    _array: Array
+    _event: Event
+    _accelerator: Accelerator
+
+    def wait(self) -> Array:
+        """The array, for use on the current stream: what is queued there from now on waits for the transfer."""
+        stream = self._accelerator.current_stream()
+        stream.wait_event(self._event)
+        self._accelerator.keep_for(self._array, stream)
+        return self._array
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """An array that is leaving this device."""
+
+    _event: Event
+
+    def done(self) -> bool:
+        """True once the array may be written and the target may be read."""
+        return self._event.query()
+
+    def wait(self) -> None:
+        """Block the host until `done`."""
+        self._event.synchronize()
+
+    def wait_on_device(self, stream: Stream) -> None:
+        """Let what is queued on `stream` from now on wait until `done`."""
+        stream.wait_event(self._event)
+
+
+class Transfers:
+    """See the module. For one thread, which is the one that queues the computation."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self._uploads = accelerator.new_stream()
+        self._downloads = accelerator.new_stream()
+        self._sends = accelerator.new_stream()
+        self._receives = accelerator.new_stream()
+        self._collectives = accelerator.new_stream()
+        self._held: deque[tuple[Event, Any]] = deque()
+
+    def upload(
+        self, source: PinnedMemory, shape: Sequence[int], dtype: Any, offset: int = 0, lease: object = None
+    ) -> Arrival:
+        """Copy from host memory to a new array. `source` and `lease` are referred to until the copy has completed."""
+        with self.accelerator.on_stream(self._uploads):
+            array = self.accelerator.empty(shape, dtype)
+            self.accelerator.copy_in(array, source, offset)
+        event = self._uploads.record_event()
+        self._held.append((event, (source, lease)))
+        self.let_go()
+        return Arrival(array, event, self.accelerator)
+
+    def download(self, array: Array, target: PinnedMemory, offset: int = 0) -> Departure:
+        """Copy a contiguous array to host memory, which is valid after `Departure.wait`."""
+        return self._depart(
+            self._downloads, array, lambda: self.accelerator.copy_out(target, array, offset), holding=target
+        )
+
+    def send(self, array: Array, start: Callable[[Array], None]) -> Departure:
+        """Send through a communicator: `start(array)` queues the send on the current stream."""
+        return self._depart(self._sends, array, lambda: start(array))
+
+    def receive(self, shape: Sequence[int], dtype: Any, start: Callable[[Array], None]) -> Arrival:
+        """Receive into a new array: `start(array)` queues the receive on the current stream."""
+        with self.accelerator.on_stream(self._receives):
+            array = self.accelerator.empty(shape, dtype)
+            start(array)
+        return Arrival(array, self._receives.record_event(), self.accelerator)
+
+    def exchange(
+        self, array: Array, shape: Sequence[int], dtype: Any, start: Callable[[Array, Array], None]
+    ) -> Arrival:
+        """A collective: `start(array, result)` queues it on the current stream; the result is a new array."""
+        self._collectives.wait_event(self.accelerator.current_stream().record_event())
+        with self.accelerator.on_stream(self._collectives):
+            result = self.accelerator.empty(shape, dtype)
+            start(array, result)
+            self.accelerator.keep_for(array, self._collectives)
+        return Arrival(result, self._collectives.record_event(), self.accelerator)
+
+    def let_go(self) -> None:
+        """Release the host memory of copies that have completed. Never blocks."""
+        while self._held and self._held[0][0].query():
+            self._held.popleft()
+
+    def drain(self) -> None:
+        """Wait for all copies from and to host memory, e.g. before it is unmapped."""
+        while self._held:
+            event, _ = self._held.popleft()
+            event.synchronize()
+
+    def _depart(self, stream: Stream, array: Array, start: Callable[[], None], holding: object = None) -> Departure:
+        stream.wait_event(self.accelerator.current_stream().record_event())
+        with self.accelerator.on_stream(stream):
+            start()
+        self.accelerator.keep_for(array, stream)
+        event = stream.record_event()
+        if holding is not None:
+            self._held.append((event, holding))
+            self.let_go()
+        return Departure(event)

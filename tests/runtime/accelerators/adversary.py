@@ -1,0 +1,343 @@
+"""
+A device that does everything as badly as the rules of streams allow, so that what breaks them shows as wrong numbers.
+
+- Streams are in-order queues. What runs next is drawn by lot among the streams whose first task is not waiting for an
+  event; a stream may be starved for long. Nothing runs when it is queued.
+- Memory is poison (every byte 0xFF: NaN, or -1) when it is allocated, while something is being copied into it, and from
+  the moment that its last reference is gone, except for streams that `keep_for` protects it from. Freed memory serves
+  the next array of the stream that it belongs to, at once.
+- The host's end of an asynchronous copy is poison until the copy has run; the source is read when the copy runs.
+- A copy from or to memory that is not pinned is an error.
+
+A world with the same seed that is used in the same way does exactly the same. `World(autonomous=True)` runs its streams
+on a thread of its own instead of only when the host waits; then the lots depend on the machine's timing, too.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+POISON = 0xFF
+
+Task = Callable[[], None]
+
+
+class AdversarialEvent:
+    """A point of a stream that has been reached when the stream's marker task has run."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.reached = False
+
+    def query(self) -> bool:
+        with self._world.lock:
+            return self.reached
+
+    def synchronize(self) -> None:
+        self._world.run_until(lambda: self.reached)
+
+
+class AdversarialStream:
+    """A queue of tasks. An event in the queue is a marker if it is this stream's own, and else a wait."""
+
+    def __init__(self, device: AdversarialDevice, name: str) -> None:
+        self.device = device
+        self.name = name
+        self.queue: deque[Task | tuple[str, AdversarialEvent] | Meeting] = deque()
+        device.world.streams.append(self)
+
+    def record_event(self) -> AdversarialEvent:
+        event = AdversarialEvent(self.device.world)
+        self.push(("reach", event))
+        return event
+
+    def wait_event(self, event: AdversarialEvent) -> None:
+        self.push(("wait", event))
+
+    def push(self, task: Task | tuple[str, AdversarialEvent] | Meeting) -> None:
+        with self.device.world.lock:
+            self.queue.append(task)
+
+
+class Meeting:
+    """A send and a receive that complete together; each of two streams has it in its queue."""
+
+    def __init__(self) -> None:
+        self.source: Block | None = None
+        self.target: Block | None = None
+        self.over = False
+
+    def take_place(self) -> None:
+        """Both streams are here, or one has gone on."""
+        if not self.over:
+            assert self.source is not None
+            assert self.target is not None
+            self.target.octets[:] = self.source.octets
+            self.over = True
+
+
+class World:
+    """Devices that share one lottery."""
+
+    def __init__(self, seed: int, *, autonomous: bool = False) -> None:
+        self.lock = threading.RLock()
+        self.streams: list[AdversarialStream] = []
+        self.meetings: dict[tuple[int, int], tuple[deque[Meeting], deque[Meeting]]] = {}
+        self.stopped = False
+        self._random = random.Random(seed)
+        self._starved: set[int] = set()
+        self._thread = threading.Thread(target=self._run, daemon=True) if autonomous else None
+        if self._thread is not None:
+            self._thread.start()
+
+    def run_until(self, condition: Callable[[], bool]) -> None:
+        """Run tasks by lot until `condition` holds. Raises `AssertionError` if it never will."""
+        while True:
+            with self.lock:
+                if condition():
+                    return
+                ran = self.step()
+            if not ran:
+                assert self._thread is not None, "the host waits for something that no stream will ever do"
+                time.sleep(0.0001)  # another host thread has to queue its part
+
+    def drain(self) -> None:
+        """Run everything that can run."""
+        with self.lock:
+            while self.step():
+                pass
+
+    def step(self) -> bool:
+        """Run one task of one stream; False if there is none that can run."""
+        if self._random.random() < 0.1:
+            self._starved = {n for n in range(len(self.streams)) if self._random.random() < 0.5}
+        ready = [n for n, stream in enumerate(self.streams) if self._is_ready(stream)]
+        if not ready:
+            return False
+        number = self._random.choice([n for n in ready if n not in self._starved] or ready)
+        task = self.streams[number].queue.popleft()
+        if isinstance(task, Meeting):
+            task.take_place()
+        elif isinstance(task, tuple):
+            if task[0] == "reach":
+                task[1].reached = True
+        else:
+            task()
+        return True
+
+    def stop(self) -> None:
+        self.stopped = True
+        if self._thread is not None:
+            self._thread.join(10)
+
+    def _is_ready(self, stream: AdversarialStream) -> bool:
+        if not stream.queue:
+            return False
+        first = stream.queue[0]
+        if isinstance(first, Meeting):
+            return self._is_met(first, stream)
+        return not (isinstance(first, tuple) and first[0] == "wait" and not first[1].reached)
+
+    def _is_met(self, meeting: Meeting, stream: AdversarialStream) -> bool:
+        """True if both streams are at the meeting, or the other one has passed it."""
+        return meeting.over or any(
+            other is not stream and other.queue and other.queue[0] is meeting for other in self.streams
+        )
+
+    def _run(self) -> None:
+        pause = random.Random(self._random.random())
+        while not self.stopped:
+            with self.lock:
+                self.step()
+            time.sleep(pause.choice((0.0, 0.0, 0.0001, 0.001)))
+
+
+class Block:
+    """Memory of a device. Tasks hold blocks and not arrays: they do not keep memory from being freed."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.octets = np.full(nbytes, POISON, np.uint8)
+
+
+class AdversarialArray:
+    """An array on an adversarial device. Arithmetic is queued on the current stream of its device."""
+
+    def __init__(
+        self, device: AdversarialDevice, block: Block, shape: tuple[int, ...], dtype: Any, home: AdversarialStream
+    ) -> None:
+        self.device = device
+        self.block = block
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.kept_for: list[AdversarialStream] = []
+        weakref.finalize(self, device.free, block, home, self.kept_for)
+
+    @property
+    def nbytes(self) -> int:
+        return self.block.octets.size
+
+    def view(self) -> np.ndarray[Any, Any]:
+        """What is in the memory now: for tasks, and for the host after it has waited."""
+        return self.block.octets.view(self.dtype).reshape(self.shape)
+
+    def __add__(self, other: Any) -> AdversarialArray:
+        return self.device.compute(np.add, self, other)
+
+    def __mul__(self, other: Any) -> AdversarialArray:
+        return self.device.compute(np.multiply, self, other)
+
+
+class HostBuffer:
+    """Pinned memory."""
+
+    def __init__(self, view: memoryview) -> None:
+        self.view = view
+        self.octets = np.frombuffer(view, np.uint8)
+
+    def release(self) -> None:
+        self.octets = np.empty(0, np.uint8)
+
+
+class AdversarialDevice:
+    """One device of a world, with the interface of `Accelerator`."""
+
+    name = "adversary"
+    array_type = AdversarialArray
+
+    def __init__(self, world: World, number: int = 0) -> None:
+        self.world = world
+        self.number = number
+        self._default = AdversarialStream(self, "compute")
+        self._current = self._default
+        self._pool: dict[tuple[AdversarialStream, int], list[Block]] = {}
+
+    # The interface.
+
+    def device(self) -> int:
+        return self.number
+
+    @contextmanager
+    def on_device(self) -> Iterator[None]:
+        yield
+
+    def new_stream(self) -> AdversarialStream:
+        return AdversarialStream(self, f"stream {len(self.world.streams)}")
+
+    def current_stream(self) -> AdversarialStream:
+        return self._current
+
+    @contextmanager
+    def on_stream(self, stream: AdversarialStream) -> Iterator[None]:
+        before, self._current = self._current, stream
+        try:
+            yield
+        finally:
+            self._current = before
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> AdversarialArray:
+        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        home = self._current
+        with self.world.lock:
+            free = self._pool.get((home, nbytes))
+            block = free.pop() if free else Block(nbytes)
+        return AdversarialArray(self, block, tuple(shape), dtype, home)
+
+    def keep_for(self, array: AdversarialArray, stream: AdversarialStream) -> None:
+        array.kept_for.append(stream)
+
+    def is_on_device(self, value: Any) -> bool:
+        return isinstance(value, AdversarialArray)
+
+    def pinned(self, nbytes: int) -> HostBuffer:
+        return HostBuffer(memoryview(bytearray(nbytes)))
+
+    def pin(self, view: memoryview) -> HostBuffer:
+        return HostBuffer(view)
+
+    def copy_in(self, target: AdversarialArray, source: HostBuffer, offset: int = 0) -> None:
+        assert isinstance(source, HostBuffer), "a copy from memory that is not pinned"
+        block = target.block
+        piece = source.octets[offset : offset + block.octets.size]
+        self._current.push(lambda: block.octets.fill(POISON))
+        self._current.push(lambda: _assign(block.octets, piece))
+
+    def copy_out(self, target: HostBuffer, source: AdversarialArray, offset: int = 0) -> None:
+        assert isinstance(target, HostBuffer), "a copy to memory that is not pinned"
+        block = source.block
+        piece = target.octets[offset : offset + block.octets.size]
+        piece.fill(POISON)
+        self._current.push(lambda: _assign(piece, block.octets))
+
+    def make_communicator(self, actors: Sequence[Any]) -> Any:
+        raise NotImplementedError("devices of one world meet with send and receive")
+
+    # Beyond the interface.
+
+    def compute(self, function: Callable[..., Any], *operands: Any) -> AdversarialArray:
+        """Queue `function` of arrays and numbers on the current stream."""
+        first = next(operand for operand in operands if isinstance(operand, AdversarialArray))
+        result = self.empty(first.shape, first.dtype)
+        inputs = [_lazy(operand) for operand in operands]
+        output = _lazy(result)
+        self._current.push(lambda: _assign(output(), function(*(read() for read in inputs))))
+        return result
+
+    def send(self, array: AdversarialArray, peer: int) -> None:
+        """Queue a send on the current stream: it completes together with the peer's receive."""
+        meeting = self._meet((self.number, peer), sending=True)
+        meeting.source = array.block
+        self._current.push(meeting)
+
+    def receive(self, array: AdversarialArray, peer: int) -> None:
+        meeting = self._meet((peer, self.number), sending=False)
+        meeting.target = block = array.block
+        self._current.push(lambda: block.octets.fill(POISON))
+        self._current.push(meeting)
+
+    def read(self, array: AdversarialArray) -> np.ndarray[Any, Any]:
+        """The values at the end of what is queued on the current stream."""
+        values = np.empty(array.shape, array.dtype)
+        block = array.block
+        self._current.push(lambda: _assign(values.reshape(-1).view(np.uint8), block.octets))
+        self._current.record_event().synchronize()
+        return values
+
+    def free(self, block: Block, home: AdversarialStream, kept_for: list[AdversarialStream]) -> None:
+        """Let `home` use the memory again; streams that it is kept for get the time to end what they have queued."""
+        with self.world.lock:
+            events = [stream.record_event() for stream in kept_for if stream is not home]
+            for event in events:
+                home.wait_event(event)
+            home.push(lambda: block.octets.fill(POISON))
+            self._pool.setdefault((home, block.octets.size), []).append(block)
+
+    def _meet(self, pair: tuple[int, int], sending: bool) -> Meeting:
+        with self.world.lock:
+            sends, receives = self.world.meetings.setdefault(pair, (deque(), deque()))
+            own, others = (sends, receives) if sending else (receives, sends)
+            if others:
+                return others.popleft()
+            meeting = Meeting()
+            own.append(meeting)
+            return meeting
+
+
+def _lazy(operand: Any) -> Callable[[], Any]:
+    """A way to read an operand when a task runs, which does not keep the array alive."""
+    if not isinstance(operand, AdversarialArray):
+        return lambda: operand
+    block, shape, dtype = operand.block, operand.shape, operand.dtype
+    return lambda: block.octets.view(dtype).reshape(shape)
+
+
+def _assign(target: np.ndarray[Any, Any], values: Any) -> None:
+    target[...] = values
