@@ -14,7 +14,7 @@ All violations are found and reported in one `GraphError`, each with its place a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cgc.errors import GraphError
@@ -34,13 +34,13 @@ from cgc.passes.graph_view import DRIVER_KIND, actors_of, body_of
 
 
 def violations(graph: GraphOp) -> list[str]:
-    """All rules that the graph breaks, as sentences with place and remedy, in the order of the graph."""
+    """All rules that the graph breaks, as sentences with place and remedy."""
     operations = list(body_of(graph).body.block.ops)
     actors = actors_of(graph)
-    found = list(_input_violations(operations))
+    found = [*_input_violations(operations), *_actor_violations(actors)]
     for operation in operations:
         if isinstance(operation, CallOp):
-            found += _call_violations(operation, actors.get(operation.actor))
+            found += _call_violations(operation, actors[operation.actor].kind.data)
         elif isinstance(operation, CollectiveOp):
             found += _collective_violations(operation)
         elif isinstance(operation, InputAttrOp) and not _is_used(operation):
@@ -52,7 +52,7 @@ def violations(graph: GraphOp) -> list[str]:
     return found
 
 
-def _input_violations(operations: list[Operation]) -> Iterator[str]:
+def _input_violations(operations: Sequence[Operation]) -> Iterator[str]:
     inputs = [op for op in operations if isinstance(op, InputOp)]
     if not inputs:
         yield "the graph has no InputNode: wrap its construction in `with InputNode() as inp:` and bind `inp` to a call"
@@ -60,39 +60,41 @@ def _input_violations(operations: list[Operation]) -> Iterator[str]:
         first = location_text(inputs[0]) or "another place"
         yield _at(extra, f"a second InputNode; the graph has one from {first} already: use that one everywhere")
     for operation in inputs:
-        whole = [use.operation for use in operation.result.uses if not isinstance(use.operation, InputAttrOp)]
-        parts = [use.operation for use in operation.result.uses if isinstance(use.operation, InputAttrOp)]
-        if whole and parts:
+        users = [user for user in operations if operation.result in user.operands]
+        part = next((user for user in users if isinstance(user, InputAttrOp)), None)
+        whole = next((user for user in users if not isinstance(user, InputAttrOp)), None)
+        if whole is not None and part is not None:
             yield _at(
-                whole[0],
-                f"takes the whole input, while {location_text(parts[0]) or 'another node'} takes a part of it:"
+                whole,
+                f"takes the whole input, while {location_text(part) or 'another node'} takes a part of it:"
                 " bind either `inp` itself everywhere, or only parts of it such as `inp[0]` or `inp.key`",
             )
-        if not whole and not parts:
+        if not users:
             yield _at(operation, "nobody uses the input: bind `inp` to at least one call")
 
 
-def _call_violations(call: CallOp, actor: ActorOp | None) -> Iterator[str]:
-    method = f"{call.actor}.{call.method}"
-    kind = actor.kind.data if actor is not None else "actor"
-    if kind == "task":
-        yield _at(
-            call,
-            f"{call.method} is a remote function; only methods of actors can be compiled: make it an actor's method",
-        )
-    elif kind == "class":
-        class_name = actor.class_name.data if actor is not None and actor.class_name is not None else call.actor
-        yield _at(
-            call,
-            f"{class_name}.{call.method} is bound to an actor class that is not instantiated:"
-            f" create the actor with `{class_name}.remote()` and bind its method",
-        )
-    elif kind == DRIVER_KIND:
+def _actor_violations(actors: Mapping[str, ActorOp]) -> Iterator[str]:
+    for name, actor in actors.items():
+        class_name = name if actor.class_name is None else actor.class_name.data
+        if actor.kind.data == "task":
+            yield _at(
+                actor, f"{class_name} is a remote function; only actors' methods can be compiled: make it a method"
+            )
+        elif actor.kind.data == "class":
+            yield _at(
+                actor,
+                f"{class_name} is an actor class that is not instantiated:"
+                f" create the actor with `{class_name}.remote()` and bind its methods",
+            )
+
+
+def _call_violations(call: CallOp, kind: str) -> Iterator[str]:
+    if kind == DRIVER_KIND:
         yield _at(call, f"{call.method} is bound to the driver, which cannot be called: bind it to an actor")
-    if call.outputs and not _is_used(call):
+    if kind == "actor" and call.outputs and not _is_used(call):
         yield _at(
             call,
-            f"the result of {method} is not used, so that nobody would learn of its errors:"
+            f"the result of {call.actor}.{call.method} is not used, so that nobody would learn of its errors:"
             " add the node to the MultiOutputNode, or do not bind it",
         )
 

@@ -21,28 +21,31 @@ from cgc.passes.analysis.deadlock import deadlock_error
 from cgc.passes.analysis.extract import inflight_of, schedule_of
 from cgc.passes.analysis.simulate import Simulation, simulate
 from cgc.passes.base import Pass, PassContext
+from cgc.passes.graph_view import channels_of
 
 FEW = 2
-"""Slots and executions in flight of the first simulation; more of both never turn a run that ends into one that does
-not, so that most graphs need no other."""
-
-
-def run(graph: GraphOp, cost: CostModel, inflight: int, most_slots: int | None = None) -> Simulation:
-    """Simulate so many executions that every slot is used again."""
-    return simulate(schedule_of(graph, cost, inflight=inflight, most_slots=most_slots), executions=inflight + 1)
+"""Slots and executions in flight of a simulation that stands for all larger ones."""
 
 
 def verify(graph: GraphOp, cost: CostModel) -> Simulation:
     """
     Simulate the graph within its in-flight limit; returns the simulation that ended.
 
+    Where every buffered channel has a slot for each execution in flight, no writer ever waits: what waits does so
+    within one execution, so that a few executions with few slots show all there is. Otherwise the ring that is too
+    small has to be filled, with as many executions as it takes.
+
     Raises:
         DeadlockError: It does not end.
     """
     inflight = inflight_of(graph)
-    simulation = run(graph, cost, min(inflight, FEW), most_slots=FEW)
-    if simulation.stuck:
-        simulation = run(graph, cost, inflight)
+    simulation = None
+    buffered = [channel for channel in channels_of(graph).values() if not channel.transport.is_rendezvous]
+    if all(channel.slots.data >= inflight for channel in buffered):
+        few = min(inflight, FEW)
+        simulation = simulate(schedule_of(graph, cost, inflight=few, most_slots=FEW), executions=few + 1)
+    if simulation is None or simulation.stuck:
+        simulation = simulate(schedule_of(graph, cost, inflight=inflight), executions=inflight + 1)
     error = deadlock_error(simulation)
     if error is not None:
         raise error

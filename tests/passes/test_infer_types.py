@@ -1,0 +1,84 @@
+"""How transports are settled, and the errors that name both ends."""
+
+import pytest
+from ray.dag import InputNode, MultiOutputNode
+
+from cgc.errors import GraphError
+from cgc.ir import Unit, parse_module
+from cgc.ir.abstract import abstract_actor
+from cgc.ir.importer import import_graph
+from cgc.passes.manager import PassManager
+from cgc.passes.registry import passes_of
+
+CPU = abstract_actor("Stage", name="cpu")
+GPUS = [abstract_actor("Stage", name=f"gpu{i}", devices=[f"gpu:{i}"]) for i in range(3)]
+
+
+def _transports(sender, receivers, **hint):
+    """The transports of what `sender` sends to `receivers`, as the IR has them after `place-devices`."""
+    with InputNode() as inp:
+        value = sender.fwd.bind(inp).with_tensor_transport(**hint)
+        dag = MultiOutputNode([receiver.fwd.bind(value) for receiver in receivers])
+    unit = import_graph(dag)
+    PassManager(passes_of("verify-graph,infer-types,place-devices")).run(unit)
+    transfers = [op for op in unit.module.walk() if op.name == "cgc.transfer"]
+    return [(t.transport.kind.data, len(t.receiver_names)) for t in transfers if t.sender_name == sender.info.name]
+
+
+def _error(sender, receiver, **hint):
+    with pytest.raises(GraphError) as caught:
+        _transports(sender, [receiver], **hint)
+    return str(caught.value)
+
+
+def test_auto_between_cpu_actors_is_shared_memory():
+    assert _transports(CPU, [GPUS[0]], transport="auto") == [("shm", 1)]
+
+
+def test_auto_between_gpus_is_nccl_with_one_transfer_per_receiver():
+    assert _transports(GPUS[0], GPUS[1:], transport="auto") == [("nccl", 1), ("nccl", 1)]
+
+
+def test_auto_with_one_reader_without_gpu_is_shared_memory_for_all():
+    assert _transports(GPUS[0], [GPUS[1], CPU], transport="auto") == [("shm", 2)]
+
+
+def test_nccl_to_an_actor_without_gpu_names_both_ends():
+    message = _error(GPUS[0], CPU, transport="nccl")
+    assert "the result of gpu0.fwd (test_infer_types.py:" in message
+    assert "cannot go from gpu0 to cpu via nccl: cpu has no GPU; use transport 'auto' or 'shm'" in message
+
+
+def test_nccl_between_actors_without_gpus_names_both():
+    other = abstract_actor("Stage", name="other")
+    assert "cpu and other has no GPU" in _error(CPU, other, transport="nccl")
+
+
+def test_nccl_to_the_driver_is_refused():
+    with InputNode() as inp:
+        dag = GPUS[0].fwd.bind(inp).with_tensor_transport(transport="nccl")
+    with pytest.raises(GraphError, match="from gpu0 to driver via nccl: the driver is in no communicator"):
+        PassManager(passes_of("infer-types")).run(import_graph(dag))
+
+
+def test_collective_of_cpu_actors_without_a_communicator():
+    text = """
+    cgc.graph @g level = graph {
+      cgc.actor @driver driver on "n0"
+      cgc.actor @a actor on "n0"
+      cgc.actor @b actor on "n0" devices ["gpu:0"]
+      cgc.body {
+        %0 = cgc.input : !cgc.object
+        %1 = cgc.call @a::@f(%0) : !cgc.object
+        %2 = cgc.call @b::@f(%0) : !cgc.object
+        %3, %4 = cgc.allreduce sum(%1, %2) on [@a, @b] via accelerator : !cgc.tensor<default>, !cgc.tensor<default>
+        cgc.output [%3, %4]
+      }
+    }"""
+    with pytest.raises(GraphError, match="allreduce of a, b via nccl: a has no GPU"):
+        PassManager(passes_of("infer-types")).run(Unit(parse_module(text)))
+
+
+def test_device_that_a_receiver_lacks_names_both_ends():
+    message = _error(GPUS[0], CPU, transport="shm", device="gpu")
+    assert "is wanted on gpu by cpu, which has no GPU, and comes from gpu0" in message
