@@ -1,0 +1,217 @@
+"""`cgc-dump` as a user calls it: what it prints, what it says about mistakes, and its exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cgc.dump import main
+from cgc.ir import parse_module, verify_module
+
+GRAPHS = Path(__file__).with_name("passes") / "graphs.py"
+
+PLACED = """\
+cgc.graph @g level = placed {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a actor class "Stage" on "n0"
+  cgc.body {
+    %0 = cgc.input : !cgc.object
+    %1 = cgc.transfer %0 from @driver to [@a] via shm : !cgc.object
+    %2 = cgc.call @a::@f(%1, opaque<0, "list of 2">) : !cgc.object
+    %3 = cgc.transfer %2 from @a to [@driver] via shm : !cgc.object
+    cgc.output %3
+  }
+}
+"""
+
+
+@pytest.fixture
+def dump(capsys):
+    """Runs the command; returns (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def placed(tmp_path):
+    path = tmp_path / "placed.mlir"
+    path.write_text(PLACED)
+    return path
+
+
+def test_final_ir_of_a_python_file_parses(dump):
+    code, out, err = dump(f"{GRAPHS}:chain")
+    assert (code, err) == (0, "")
+    assert "level = allocated" in out
+    verify_module(parse_module(out))
+
+
+def test_after_and_before_a_pass(dump):
+    assert "level = scheduled" in dump(f"{GRAPHS}:chain", "--pass", "pair-comm")[1]
+    assert "level = placed" in dump(f"{GRAPHS}:chain", "--pass", "pair-comm", "--before")[1]
+
+
+def test_all_passes_with_those_that_change_nothing_marked(dump):
+    _, out, _ = dump(f"{GRAPHS}:chain", "--pass", "all")
+    assert out.count("// ----- after ") == 8
+    assert "// ----- after verify-graph\n// unchanged\n" in out
+    assert "// WhyNoOverlap: " in out
+
+
+def test_diff_shows_what_a_pass_changed(dump):
+    _, out, _ = dump(f"{GRAPHS}:chain", "--pass", "place-devices", "--diff")
+    assert "-cgc.graph @chain level = graph" in out
+    assert "+    %1 = cgc.transfer %0 from @driver to [@a] via shm" in out
+    assert "cgc.program" not in out
+
+
+def test_ir_file_goes_on_from_its_level(dump, placed):
+    code, out, _ = dump(placed, "--pass", "pair-comm")
+    assert code == 0
+    assert "level = scheduled" in out
+
+
+def test_ir_from_standard_input(placed):
+    command = [sys.executable, "-m", "cgc.dump", "-", "--pass-pipeline", "pair-comm,verify-schedule"]
+    done = subprocess.run(command, input=PLACED, capture_output=True, text=True, check=True)
+    assert "cgc.program @a" in done.stdout
+
+
+def test_programs_of_parsed_text_show_what_constants_look_like(dump, placed):
+    assert "r1 = call f(r0, <list of 2>)" in dump(placed, "--emit", "programs")[1]
+
+
+def test_pipeline_with_options(dump):
+    _, out, _ = dump(
+        f"{GRAPHS}:echo",
+        "--pass-pipeline",
+        "infer-types,place-devices,pair-comm,allocate-channels{slot-bytes=128}",
+    )
+    assert "slot_bytes 128" in out
+
+
+def test_other_emissions(dump):
+    _, out, _ = dump(f"{GRAPHS}:diamond", "--emit", "ascii", "--emit", "dot", "--emit", "programs")
+    assert "@driver/execute" in out.splitlines()[0]
+    assert "digraph schedule {" in out
+    assert "program @d of diamond (v1)" in out
+
+
+def test_json_has_all_states_and_statistics(dump):
+    _, out, _ = dump(f"{GRAPHS}:diamond", "--emit", "json")
+    content = json.loads(out)
+    assert "level = graph" in content["import"]
+    by_name = {each["name"]: each for each in content["passes"]}
+    assert by_name["pair-comm"]["statistics"] == {"messages": 5}
+    assert by_name["overlap-comm"]["remarks"]
+
+
+def test_files(dump, tmp_path):
+    code, out, _ = dump(f"{GRAPHS}:echo", "--pass", "all", "--emit", "ir", "--emit", "dot", "-o", tmp_path / "out")
+    assert (code, out) == (0, "")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names[0] == "00_import.mlir"
+    assert names[-2:] == ["08_emit-programs.mlir", "schedule.dot"]
+
+
+def test_timing_goes_to_standard_error(dump):
+    _, out, err = dump(f"{GRAPHS}:echo", "--print-timing")
+    assert "µs/op" in err
+    assert "µs/op" not in out
+
+
+def test_list_of_passes(dump):
+    code, out, _ = dump("--list-passes")
+    assert code == 0
+    assert "pair-comm          placed -> scheduled" in out
+    assert "{slot-bytes=4096}" in out
+
+
+def test_help_has_examples(dump):
+    code, out, _ = dump("--help")
+    assert code == 0
+    assert "cgc-dump stages.py:build --pass all --diff" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "say what to compile: FILE.py:NAME"),
+        (["{graphs}:chain", "--pass", "pair-com"], 2, "there is no pass 'pair-com' (did you mean 'pair-comm'?)"),
+        (["{graphs}:chain", "--before"], 2, "--before needs --pass NAME"),
+        (["{graphs}:chain", "--nonsense"], 2, "unrecognized arguments: --nonsense"),
+        (["{graphs}:chain", "--emit", "pdf"], 2, "invalid choice: 'pdf'"),
+        (["{graphs}:chain", "--pass-pipeline", "pair-comm{"], 2, "<pipeline>:1:11: error: expected the name"),
+        (["{graphs}:chain", "--pass-pipeline", "infer-types", "--pass", "pair-comm"], 2, "none of the passes to run"),
+        (["{graphs}:chains"], 2, "there is no 'chains' (did you mean 'chain'?); it has "),
+        (["{graphs}"], 2, "graphs.py:NAME; it has "),
+        (["nothing.mlir"], 2, "cannot read nothing.mlir: No such file or directory"),
+        (["nothing.py:dag"], 2, "there is no file nothing.py"),
+        (["no.such.module:dag"], 2, "there is no module no.such.module"),
+        (["{graphs}:chain", "--pass-pipeline", "infer-types", "--emit", "dot"], 1, "has no schedule yet"),
+        (["{graphs}:chain", "--pass-pipeline", "infer-types", "--emit", "programs"], 2, "needs the pass emit-programs"),
+        (["{graphs}:chain", "--pass-pipeline", "pair-comm"], 1, "works on level placed"),
+        (["{graphs}:chain", "-o", "{graphs}"], 2, "cannot write"),
+    ],
+)
+def test_mistakes_are_one_message_and_an_exit_code(dump, arguments, code, message):
+    found = dump(*(argument.replace("{graphs}", str(GRAPHS)) for argument in arguments))
+    assert found[0] == code
+    assert message in found[2]
+    assert "Traceback" not in found[2]
+
+
+def test_malformed_ir_shows_file_line_column_and_caret(dump, tmp_path):
+    path = tmp_path / "bad.mlir"
+    path.write_text(PLACED.replace("via shm", "via pigeon", 1))
+    code, _, err = dump(path)
+    assert code == 1
+    head, line, caret = err.splitlines()
+    assert head.startswith(f"{path}:6:")
+    assert "unknown transport 'pigeon'" in head
+    assert line[caret.index("^") :].startswith("pigeon")
+
+
+def test_ir_that_does_not_verify_names_the_operation(dump, tmp_path):
+    path = tmp_path / "bad.mlir"
+    path.write_text(PLACED.replace("@a::@f(%1", "@a::@f(%0"))
+    code, _, err = dump(path)
+    assert code == 1
+    assert "cgc.call: operand 0 is a value of @driver; a cgc.transfer must bring it to @a first" in err
+
+
+def test_a_graph_that_breaks_the_rules(dump, tmp_path):
+    path = tmp_path / "user.py"
+    path.write_text("from cgc import abstract_actor\n\ndef build():\n    return abstract_actor('A', 'a').f.bind(3)\n")
+    code, _, err = dump(f"{path}:build")
+    assert code == 1
+    assert err.startswith("error: graph build cannot be compiled: the graph has no InputNode")
+
+
+def test_an_exception_of_the_users_code_shows_their_lines_only(dump, tmp_path):
+    path = tmp_path / "user.py"
+    path.write_text("def build():\n    return 1 / 0\n")
+    code, _, err = dump(f"{path}:build")
+    assert code == 1
+    assert err.splitlines()[0].endswith("user.py:build failed:")
+    assert "return 1 / 0" in err
+    assert "ZeroDivisionError" in err
+    assert "dump.py" not in err
+
+
+def test_something_that_is_no_graph(dump, tmp_path):
+    path = tmp_path / "user.py"
+    path.write_text("dag = 3\n")
+    code, _, err = dump(f"{path}:dag")
+    assert code == 1
+    assert "expected a ray.dag node" in err
