@@ -24,6 +24,8 @@ TENSOR: Final = 6
 ERROR: Final = 7
 """A RayTaskError instead of the value."""
 MULTI: Final = 8
+TENSORS: Final = 9
+"""A header: the tensors of the value follow on the channel's communicator."""
 
 # Why an arena was closed: the `code` of `Arena.close`; `culprit` is the participant's number.
 CLOSED_BY_TEARDOWN: Final = 1
