@@ -1,0 +1,108 @@
+"""torch CPU tensors through a real ring: equal, writable, and never a crash."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.runtime.test_serialization import Ring
+
+torch = pytest.importorskip("torch")
+
+from cgc.runtime import tensors  # noqa: E402 - needs torch
+
+DTYPES = [
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int8,
+    torch.int64,
+    torch.uint8,
+    torch.bool,
+    torch.complex64,
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 3), (2, 3, 4)], ids=str)
+def test_every_dtype_and_shape(dtype, shape):
+    ring = Ring()
+    value = torch.arange(max(torch.Size(shape).numel(), 1)).to(dtype)[: torch.Size(shape).numel()].reshape(shape)
+    for received in (ring.send(value), ring.send({"nested": [value]})["nested"][0]):
+        assert received.dtype == dtype
+        assert received.shape == value.shape
+        assert torch.equal(received, value)
+
+
+def test_non_contiguous_conjugate_and_negative_views():
+    ring = Ring()
+    base = torch.arange(12.0).reshape(3, 4)
+    complex_base = torch.tensor([1 + 2j, 3 - 1j])
+    for value in (base.t(), base[:, ::2], base[1], base.expand(2, 3, 4), complex_base.conj(), complex_base.conj().imag):
+        assert torch.equal(ring.send(value), value)
+
+
+def test_requires_grad_is_kept_and_a_graph_is_not():
+    ring = Ring()
+    leaf = torch.ones(3, requires_grad=True)
+    received = ring.send(leaf)
+    assert received.requires_grad
+    assert received.is_leaf
+    received.sum().backward()
+    assert torch.equal(received.grad, torch.ones(3))
+    assert ring.send(leaf * 2).is_leaf
+
+
+def test_parameters_and_modules():
+    ring = Ring()
+    layer = torch.nn.Linear(2, 3)
+    received = ring.send(layer)
+    assert torch.equal(received.weight, layer.weight)
+    assert isinstance(received.weight, torch.nn.Parameter)
+    assert isinstance(ring.send(torch.nn.Parameter(torch.ones(2))), torch.nn.Parameter)
+
+
+@pytest.mark.parametrize("elements", [10, tensors.MAP_FROM // 4, tensors.MAP_FROM], ids=["small", "limit", "mapped"])
+def test_written_in_place_without_anybody_else_seeing_it(elements):
+    ring = Ring()
+    value = torch.zeros(elements)
+    first, second = ring.send_many([value, value])
+    first += 1
+    assert torch.equal(first, torch.ones(elements))
+    assert torch.equal(second, value)
+    held = ring.send(value)
+    held.fill_(3)
+    for _ in range(10):
+        assert torch.equal(ring.send(value), value)
+    assert torch.equal(held, torch.full((elements,), 3.0))
+
+
+def test_tensors_that_are_pickles_business():
+    ring = Ring()
+    sparse = torch.eye(3).to_sparse()
+    assert torch.equal(ring.send(sparse).to_dense(), torch.eye(3))
+    quantized = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    assert torch.equal(ring.send(quantized).int_repr(), quantized.int_repr())
+
+
+def test_tensors_beside_values_that_need_rays_pickler():
+    ring = Ring()
+    received: list[Any] = ring.send([lambda: 1, torch.arange(3), torch.arange(300_000)])
+    assert received[0]() == 1
+    assert torch.equal(received[1], torch.arange(3))
+    received[2].add_(1)
+
+
+def test_torch_is_not_imported_by_the_runtime():
+    code = """
+import sys
+import cgc.runtime.driver, cgc.runtime.worker, cgc.runtime.asyncio_driver, cgc.runtime.serialization as s
+s.Encoder().encode([1, {"k": object}])
+assert "torch" not in sys.modules, "torch"
+assert "xdsl" not in sys.modules, "xdsl"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
