@@ -95,7 +95,7 @@ class Buffers {
   void add(nb::handle object, const std::string& name) {
     Py_buffer& view = views_[held_];
     if (!PyObject_CheckBuffer(object.ptr()))
-      throw nb::type_error((name + " is a " + nb::type_name(object.type()).c_str() + ", which exports no buffer").c_str());
+      throw nb::type_error((name + " is of type " + nb::type_name(object.type()).c_str() + ", which exports no buffer").c_str());
     if (PyObject_GetBuffer(object.ptr(), &view, PyBUF_ANY_CONTIGUOUS) != 0) {
       PyErr_Clear();
       throw nb::type_error((name + " is not contiguous: send a contiguous copy (numpy.ascontiguousarray)").c_str());

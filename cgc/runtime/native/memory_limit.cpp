@@ -74,10 +74,12 @@ AvailableMemory available_memory() {
     const auto first = line.find(':');
     const auto second = line.find(':', first + 1);
     if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    std::istringstream controllers(line.substr(first + 1, second - first - 1));
     const std::string path = line.substr(second + 1);
-    if (controllers == ",,") limit_by_groups(least, kVersion2, path);
-    if (controllers.find(",memory,") != std::string::npos) limit_by_groups(least, kVersion1, path);
+    if (first + 1 == second) limit_by_groups(least, kVersion2, path);
+    for (std::string name; std::getline(controllers, name, ',');) {
+      if (name == "memory") limit_by_groups(least, kVersion1, path);
+    }
   }
   return least;
 }
