@@ -26,6 +26,7 @@ class EmitProgramsPass(Pass):
     accepts = ("allocated",)
 
     def apply(self, graph: GraphOp, context: PassContext) -> None:
+        context.keep()
         programs = emit_programs(graph, context.constants)
         context.products[PRODUCT] = programs
         for program in programs.values():

@@ -54,12 +54,18 @@ class PassContext:
         remarks: See `remark`.
         statistics: Numbers by name, such as `channels` or `slot-bytes`.
         products: What a last pass makes of the IR (programs), by name.
+        changed: False if this run left the IR as it was; nothing is verified again then. Set it by `keep`.
     """
 
     constants: ConstantTable
     remarks: list[Remark] = field(default_factory=list)
     statistics: dict[str, float] = field(default_factory=dict)
     products: dict[str, object] = field(default_factory=dict)
+    changed: bool = True
+
+    def keep(self) -> None:
+        """State that this run changed nothing in the IR."""
+        self.changed = False
 
     def remark(self, kind: str, text: str, location: str = "") -> None:
         """Report a decision to whoever looks at the dump."""

@@ -35,7 +35,7 @@ NEEDS_DEVICE = frozenset({"nccl", "cuda_ipc"})
 
 
 def settle_transports(graph: GraphOp) -> int:
-    """Replace all requests of the graph's types by transports; returns how many values had one."""
+    """Replace all requests by transports; returns how many values and collectives had one."""
     driver, actors = driver_of(graph), actors_of(graph)
     block = body_of(graph).body.block
     consumers = consumers_of_body(block, driver)
@@ -43,6 +43,7 @@ def settle_transports(graph: GraphOp) -> int:
     problems: list[str] = []
     for operation in block.ops:
         if isinstance(operation, CollectiveOp):
+            settled += operation.transport.is_request
             problems += _settle_collective(operation, actors)
         for value in operation.results:
             if isinstance(value.type, TensorType) and isinstance(value.type.request, TransportAttr):
@@ -109,4 +110,7 @@ class InferTypesPass(Pass):
     accepts = ("graph",)
 
     def apply(self, graph: GraphOp, context: PassContext) -> None:
-        context.count("values-with-transport", settle_transports(graph))
+        settled = settle_transports(graph)
+        context.count("settled", settled)
+        if not settled:
+            context.keep()

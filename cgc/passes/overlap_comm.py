@@ -29,6 +29,7 @@ class OverlapCommPass(Pass):
     cost_model: str = ""
 
     def apply(self, graph: GraphOp, context: PassContext) -> None:
+        context.keep()
         cost = CostModel.load(self.cost_model, self.name)
         for program in programs_of(graph).values():
             for operation in communication(program):

@@ -138,6 +138,7 @@ class VerifyGraphPass(Pass):
     accepts = ("graph",)
 
     def apply(self, graph: GraphOp, context: PassContext) -> None:
+        context.keep()
         found = violations(graph)
         if found:
             head = f"graph {graph.sym_name.data} cannot be compiled"

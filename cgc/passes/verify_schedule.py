@@ -60,6 +60,7 @@ class VerifySchedulePass(Pass):
     accepts = ("scheduled", "allocated")
 
     def apply(self, graph: GraphOp, context: PassContext) -> None:
+        context.keep()
         simulation = verify(graph, CostModel())
         context.count("simulated-executions", simulation.executions)
 
