@@ -7,6 +7,7 @@ private name of Ray.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 from collections.abc import Callable
@@ -160,7 +161,14 @@ def call_on_actor(actor: ray.actor.ActorHandle, function: Callable[..., Any], *a
 
 
 def terminate_this_actor() -> None:
-    """Let the actor of this process leave as `ray.actor.exit_actor()` does, from a thread that runs no Ray task."""
+    """
+    Let the actor of this process leave as `ray.actor.exit_actor()` does, from a thread that runs no Ray task.
+
+    `exit_actor` marks the actor, which refuses tasks from then on, and raises; the mark takes effect at the end of a
+    task, which we send.
+    """
+    with contextlib.suppress(*INTENDED_EXITS):
+        ray.actor.exit_actor()
     ray.get_runtime_context().current_actor.__ray_terminate__.remote()
 
 

@@ -168,8 +168,9 @@ class Session:
                 ) from None
             except ray.exceptions.RayActorError as error:
                 raise ray_internals.prefix_actor_error(error, f"Actor {member} died at the graph's start. ") from None
-            except ray.exceptions.RayTaskError as error:
-                raise RuntimeError(f"actor {member} cannot take part in the graph: {error.cause}") from error
+            except ray.exceptions.RayError as error:
+                cause = getattr(error, "cause", error)
+                raise RuntimeError(f"actor {member} cannot take part in the graph: {cause}") from error
 
     def _on_death(self, number: int) -> None:
         self._dead.add(number)
