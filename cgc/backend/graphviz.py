@@ -81,6 +81,8 @@ def _messages(schedule: Schedule, critical: set[tuple[int, int]]) -> Iterator[st
         for source, target in zip(writes.get(channel, ()), ends, strict=False):
             thick = f", penwidth=2.5, color={_quoted(CRITICAL)}" if {source, target} <= critical else ""
             both = ", dir=both" if meets else ""
+            if meets:
+                yield f"  {{ rank=same; {_node(*source)}; {_node(*target)} }}"
             name = schedule.channels[channel].name.removeprefix("@")
             yield f"  {_node(*source)} -> {_node(*target)} [label={_quoted(name)}{both}{thick}];"
 

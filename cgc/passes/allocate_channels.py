@@ -123,11 +123,6 @@ def _is_started(send: SendOp, recvs: Mapping[tuple[int, str], ReceiveOp]) -> boo
 
 def _channel(name: str, bundle: _Bundle, slots: int, slot_bytes: int) -> ChannelOp:
     first = bundle.sends[0]
-    if first.transport.is_rendezvous:
-        # Nothing is stored on the way: sender and receiver meet.
-        return ChannelOp(
-            name, first.transport, bundle.writer, first.receivers.data, slots=1, slot_bytes=0, location=first.location
-        )
     sizes = [static_bytes(send.value.type) for send in bundle.sends]
     known = [size for size in sizes if size is not None]
     static = len(known) == len(sizes) and all(_is_static(send) for send in bundle.sends)

@@ -86,6 +86,14 @@ def several_results():
         return MultiOutputNode([c.fwd.bind(u), a.fwd.bind(v)])
 
 
+def unused_result():
+    """A method with two results, one of which nobody takes."""
+    a, b = _actors(2)
+    with InputNode() as inp:
+        x, _ = a.split.options(num_returns=2).bind(inp)
+        return b.fwd.bind(x)
+
+
 def constants_and_keywords():
     a, b = _actors(2)
     with InputNode() as inp:

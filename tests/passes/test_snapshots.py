@@ -32,6 +32,7 @@ EXECUTABLE = [
     "edge_within_an_actor",
     "input_attributes",
     "several_results",
+    "unused_result",
     "constants_and_keywords",
     "several_outputs_of_one_actor",
     "two_nodes",

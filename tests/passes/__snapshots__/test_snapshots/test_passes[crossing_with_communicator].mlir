@@ -89,8 +89,8 @@ cgc.graph @crossing_with_communicator level = allocated, max_inflight = 10 {
   cgc.actor @a actor class "Stage" on "n0" devices ["gpu:0"]
   cgc.actor @b actor class "Stage" on "n0" devices ["gpu:1"]
   cgc.channel @c0 shm from @driver to [@a, @b] slots 10 slot_bytes 4096
-  cgc.channel @c1 nccl from @a to [@b] slots 1 slot_bytes 0
-  cgc.channel @c2 nccl from @b to [@a] slots 1 slot_bytes 0
+  cgc.channel @c1 nccl from @a to [@b] slots 10 slot_bytes 4096
+  cgc.channel @c2 nccl from @b to [@a] slots 10 slot_bytes 4096
   cgc.channel @c3 shm from @a to [@driver] slots 10 slot_bytes 4096
   cgc.channel @c4 shm from @b to [@driver] slots 10 slot_bytes 4096
   cgc.program @driver {

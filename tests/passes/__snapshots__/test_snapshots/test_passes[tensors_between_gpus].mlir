@@ -93,8 +93,8 @@ cgc.graph @tensors_between_gpus level = allocated, max_inflight = 10 {
   cgc.actor @b actor class "Stage" on "n0" devices ["gpu:1"]
   cgc.actor @c actor class "Stage" on "n0" devices ["gpu:2"]
   cgc.channel @c0 shm from @driver to [@a] slots 10 slot_bytes 4096
-  cgc.channel @c1 nccl from @a to [@b] slots 1 slot_bytes 0
-  cgc.channel @c2 nccl from @a to [@c] slots 1 slot_bytes 0
+  cgc.channel @c1 nccl from @a to [@b] slots 10 slot_bytes 4096
+  cgc.channel @c2 nccl from @a to [@c] slots 10 slot_bytes 4096
   cgc.channel @c3 shm from @b to [@c] slots 10 slot_bytes 4096
   cgc.channel @c4 shm from @c to [@driver] slots 10 slot_bytes 4096
   cgc.program @driver {
