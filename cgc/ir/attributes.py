@@ -300,6 +300,11 @@ class FutureType(ParametrizedAttribute, TypeAttribute):
     name = "cgc.future"
     element: ObjectType | TensorType
 
+    @classmethod
+    def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:
+        with parser.in_angle_brackets():
+            return [parser.parse_type()]
+
 
 ValueType = ObjectType | TensorType
 """Types of values at rest."""

@@ -8,17 +8,20 @@ enclosing `builtin.module` is implied.
 from __future__ import annotations
 
 import difflib
+import re
 from io import StringIO
 from typing import Any, NoReturn
 
 from xdsl.dialects.builtin import ModuleOp, UnknownLoc
 from xdsl.ir import Operation
-from xdsl.parser import Parser
+from xdsl.parser import Parser, ParserState
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import ParseError, VerifyException
-from xdsl.utils.mlir_lexer import MLIRTokenKind
+from xdsl.utils.lexer import Input
+from xdsl.utils.mlir_lexer import MLIRLexer, MLIRTokenKind
 
 from cgc.errors import IRParseError
+from cgc.ir.base import CgcOp
 from cgc.ir.dialect import context
 
 
@@ -40,7 +43,7 @@ def parse_module(text: str, filename: str = "<text>") -> ModuleOp:
     """
     position = 0
     try:
-        parser = IRParser(context(), text, filename)
+        parser = IRParser(text, filename)
         try:
             return parser.parse_module()
         finally:
@@ -51,7 +54,10 @@ def parse_module(text: str, filename: str = "<text>") -> ModuleOp:
         # An attribute whose parameters are each well-formed but do not fit together.
         raise _located(str(error), position, position, text, filename) from None
     except RecursionError:
-        raise _located("regions are nested too deeply", position, position, text, filename) from None
+        raise _located("nested too deeply", position, position, text, filename) from None
+    except Exception as error:
+        # The parsers of xDSL's own attributes, which any operation may carry, let all kinds of exceptions through.
+        raise _located(f"not understood ({error})", position, position, text, filename) from error
 
 
 class IRPrinter(Printer):
@@ -71,13 +77,30 @@ class IRPrinter(Printer):
         self.print_string(f'"{string.translate(_ESCAPES)}"')
 
 
+class IRLexer(MLIRLexer):
+    """xDSL's lexer, whose pattern for strings takes exponential time to find that a string has no end."""
+
+    _unescaped_characters_regex = re.compile(r'"(?:[^"\\\n\v\f]|\\(?:["nt\\]|[0-9A-Fa-f]{2}))*"')
+
+
 class IRParser(Parser):
     """
-    xDSL's parser with two repairs.
+    xDSL's parser with some repairs.
 
-    It accepts non-ASCII text in string literals that also have escapes, which xDSL takes for bytes; and an unknown
-    operation or type is an error at its name, which xDSL reports one token too late.
+    It accepts non-ASCII text in string literals that also have escapes, which xDSL takes for bytes; an unknown
+    operation or type is an error at its name, which xDSL reports one token too late; and an operation in generic form
+    must have what its definition asks for, so that whatever was parsed can be printed.
     """
+
+    def __init__(self, text: str, filename: str) -> None:
+        super().__init__(context(), "", filename)
+        self._parser_state = ParserState(IRLexer(Input(text, filename)))
+
+    def _parse_generic_operation(self, op_type: type[Operation]) -> Operation:
+        operation = super()._parse_generic_operation(op_type)
+        if isinstance(operation, CgcOp):
+            operation.get_irdl_definition().verify(operation)
+        return operation
 
     def _get_op_by_name(self, name: str) -> type[Operation]:
         stack = self._parser_state.dialect_stack

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 
@@ -124,3 +125,37 @@ def test_no_recursion_limit_for_many_operations():
     lines += [f"%{n} = cgc.call @a::@f(%{n - 1}) : !cgc.object" for n in range(1, 3000)]
     module = parse_module(BODY % "\n    ".join([*lines, "cgc.output %2999"]))
     assert sum(1 for _ in next(graphs_of(module)).walk()) == 3004
+
+
+def test_a_string_without_end_is_found_at_once():
+    """The pattern of xDSL's own lexer needs time exponential in the length of such a string."""
+    with pytest.raises(IRParseError, match="before closing string literal"):
+        parse_module('cgc.actor @a actor on "' + "a " * 200 + "\n")
+
+
+def test_generic_form_needs_what_the_definition_asks_for():
+    with pytest.raises(IRParseError, match="property 'message' expected in operation 'cgc.send'"):
+        parse_module(BODY % '%0 = cgc.input : !cgc.object\n"cgc.send"(%0) : (!cgc.object) -> ()')
+
+
+def test_damaged_text_is_a_parse_error_or_parses_to_something_that_prints():
+    """Mutations of valid texts: deleted, repeated and foreign tokens, cut tokens, odd characters."""
+    texts = [*examples().values(), BODY % 'cgc.call @a::@f(nan, "é\\0A", k=opaque<0, "x">) {r = 1 : i64} loc("a":1:0)']
+    tokens = [re.findall(r'"[^"]*"|[@%!#]?[\w.$]+|\s+|.', text) for text in texts]
+    pool = [token for one in tokens for token in one]
+    dice = random.Random(4)
+    parsed = 0
+    for _ in range(250):
+        damaged = list(dice.choice(tokens))
+        for _ in range(dice.randint(1, 3)):
+            place = dice.randrange(len(damaged))
+            odd = chr(dice.choice([0, 9, 34, 37, 64, 92, 0xE9, 0x1F600]))
+            damaged[place] = dice.choice(["", " " + dice.choice(pool) + " ", damaged[place][:1], odd])
+        try:
+            module = parse_module("".join(damaged))
+        except IRParseError:
+            continue
+        parsed += 1
+        text = print_module(module)
+        assert print_module(parse_module(text)) == text
+    assert parsed > 0
