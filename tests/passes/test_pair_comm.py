@@ -1,0 +1,122 @@
+"""Programs are projections of one order that is chosen with the cost model."""
+
+import json
+
+import pytest
+
+from cgc.errors import PassError
+from cgc.ir import Unit, graphs_of, parse_module, print_module
+from cgc.passes.graph_view import communication, programs_of
+from cgc.passes.manager import PassManager
+from cgc.passes.registry import passes_of
+
+PIPELINE = "verify-graph,infer-types,place-devices,pair-comm"
+
+
+def _programs(unit, options=""):
+    PassManager(passes_of(PIPELINE + options)).run(unit)
+    return programs_of(next(graphs_of(unit.module)))
+
+
+def _calls(program):
+    return [op.method for op in program.body.block.ops if op.name == "cgc.call"]
+
+
+def test_calls_of_an_actor_keep_the_order_of_binding(graph):
+    assert _calls(_programs(graph("several_calls"))["a"]) == ["one", "two", "three"]
+
+
+def test_a_value_for_the_same_actor_is_no_message(graph):
+    program = _programs(graph("edge_within_an_actor"))["a"]
+    one, two = (op for op in program.body.block.ops if op.name == "cgc.call")
+    assert two.operands[0] is one.results[0]
+
+
+def test_orders_rise_along_programs_and_meetings_have_one_place(graph):
+    places = {}
+    for program in _programs(graph("crossing_with_communicator")).values():
+        orders = [operation.order.data for operation in communication(program)]
+        assert orders == sorted(set(orders))
+        for operation in communication(program):
+            if operation.transport.is_rendezvous:
+                places.setdefault(operation.message.data, set()).add(operation.order.data)
+    assert [len(orders) for orders in places.values()] == [1, 1]
+
+
+def test_a_profile_decides_which_message_goes_first(graph, tmp_path):
+    text = """
+    cgc.graph @g level = graph {
+      cgc.actor @driver driver on "n0"
+      cgc.actor @a actor class "A" on "n0"
+      cgc.actor @b actor class "B" on "n0"
+      cgc.actor @c actor class "C" on "n0"
+      cgc.body {
+        %0 = cgc.input : !cgc.object
+        %1, %2 = cgc.call @a::@split(%0) : !cgc.object, !cgc.object
+        %3 = cgc.call @b::@f(%1) : !cgc.object
+        %4 = cgc.call @c::@f(%2) : !cgc.object
+        cgc.output [%3, %4]
+      }
+    }"""
+
+    def first_receiver(slow):
+        profile = tmp_path / f"{slow}.json"
+        profile.write_text(json.dumps({"calls": {f"{slow}.f": 1e6}}))
+        program = _programs(Unit(parse_module(text)), f"{{cost-model={profile}}}")["a"]
+        return next(op for op in program.body.block.ops if op.name == "cgc.send").receiver_names
+
+    assert first_receiver("B") == ("b",)
+    assert first_receiver("C") == ("c",)
+
+
+def test_collectives_become_one_operation_per_participant_at_one_place():
+    text = """
+    cgc.graph @g level = graph {
+      cgc.actor @driver driver on "n0"
+      cgc.actor @a actor on "n0" devices ["gpu:0"]
+      cgc.actor @b actor on "n0" devices ["gpu:1"]
+      cgc.actor @c actor on "n0" devices ["gpu:2"]
+      cgc.body {
+        %0 = cgc.input : !cgc.object
+        %1 = cgc.call @a::@f(%0) : !cgc.tensor<gpu>
+        %2 = cgc.call @b::@f(%0) : !cgc.tensor<gpu>
+        %3 = cgc.call @c::@f(%0) : !cgc.tensor<gpu>
+        %4, %5 = cgc.allreduce sum(%1, %2) on [@a, @b] via accelerator : !cgc.tensor<gpu>, !cgc.tensor<gpu>
+        %6, %7 = cgc.allreduce max(%5, %3) on [@b, @c] via accelerator : !cgc.tensor<gpu>, !cgc.tensor<gpu>
+        %8 = cgc.call @a::@g(%4) : !cgc.object
+        %9 = cgc.call @b::@g(%6) : !cgc.object
+        %10 = cgc.call @c::@g(%7) : !cgc.object
+        cgc.output [%8, %9, %10]
+      }
+    }"""
+    unit = Unit(parse_module(text))
+    programs = _programs(unit)
+    orders = {
+        name: [op.order.data for op in program.body.block.ops if op.name == "cgc.allreduce"]
+        for name, program in programs.items()
+    }
+    assert orders["a"] + orders["c"] == orders["b"]
+    assert print_module(parse_module(print_module(unit.module))) == print_module(unit.module)
+
+
+def test_a_transfer_that_nobody_uses_is_an_error_with_the_remedy():
+    text = """
+    cgc.graph @g level = placed {
+      cgc.actor @driver driver on "n0"
+      cgc.actor @a actor on "n0"
+      cgc.actor @b actor on "n0"
+      cgc.body {
+        %0 = cgc.input : !cgc.object
+        %1, %2 = cgc.transfer %0 from @driver to [@a, @b] via shm : !cgc.object, !cgc.object
+        %3 = cgc.call @a::@f(%1) : !cgc.object
+        %4 = cgc.transfer %3 from @a to [@driver] via shm : !cgc.object
+        cgc.output %4
+      }
+    }"""
+    with pytest.raises(PassError, match="@b does not use what a transfer brings; remove @b from its receivers"):
+        PassManager(passes_of("pair-comm")).run(Unit(parse_module(text)))
+
+
+def test_a_profile_that_does_not_exist(graph):
+    with pytest.raises(PassError, match=r"pair-comm: cannot read the cost model nothing\.json"):
+        _programs(graph("echo"), "{cost-model=nothing.json}")
