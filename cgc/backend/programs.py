@@ -8,13 +8,13 @@ use, and every operation says which. The whole input gets a register only where 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from cgc.backend.communicators import CommunicatorPlan, plan_communicators
 from cgc.errors import PassError
 from cgc.ir import (
     CallOp,
-    ChannelOp,
+    CollectiveOp,
     ConstantTable,
     GraphOp,
     InputAttrOp,
@@ -31,7 +31,7 @@ from cgc.ir import (
 from cgc.ir import (
     Constant as ConstantAttr,
 )
-from cgc.passes.graph_view import channels_of, programs_of
+from cgc.passes.graph_view import programs_of
 from cgc.runtime import program as runtime
 
 PASS_NAME = "emit-programs"
@@ -56,31 +56,19 @@ def emit_programs(graph: GraphOp, constants: ConstantTable) -> dict[str, runtime
     Raises:
         PassError: An operation cannot be executed yet.
     """
-    specs = {name: _channel_spec(index, channel) for index, (name, channel) in enumerate(channels_of(graph).items())}
+    plan = plan_communicators(graph, constants)
     return {
-        name: _Emitter(program, specs, constants).program(graph.sym_name.data)
+        name: _Emitter(program, plan, constants).program(graph.sym_name.data)
         for name, program in programs_of(graph).items()
     }
-
-
-def _channel_spec(index: int, channel: ChannelOp) -> runtime.ChannelSpec:
-    return runtime.ChannelSpec(
-        name=channel.sym_name.data,
-        index=index,
-        kind=channel.transport.kind.data,
-        writer=channel.writer_name,
-        readers=channel.reader_names,
-        slots=channel.slots.data,
-        slot_bytes=channel.slot_bytes.data,
-    )
 
 
 class _Emitter:
     """Makes one program: knows the register of every value, and where it is used last."""
 
-    def __init__(self, program: ProgramOp, specs: Mapping[str, runtime.ChannelSpec], constants: ConstantTable) -> None:
+    def __init__(self, program: ProgramOp, plan: CommunicatorPlan, constants: ConstantTable) -> None:
         self.actor = program.actor_name
-        self.specs = specs
+        self.plan = plan
         self.constants = constants
         # Inputs first: the driver takes the user's arguments apart, or refuses them, before it writes any.
         self.source = sorted(
@@ -92,11 +80,13 @@ class _Emitter:
         self.registers = 0
         self.unused: list[int] = []
         self.used_channels: dict[str, runtime.ChannelSpec] = {}
+        self.used_communicators: set[str] = set()
 
     def program(self, graph: str) -> runtime.Program:
         operations = tuple(self._operation(operation) for operation in self.source)
         channels = tuple(sorted(self.used_channels.values(), key=lambda spec: spec.index))
-        return runtime.Program(graph, self.actor, self.registers, channels, operations)
+        communicators = tuple(self.plan.communicators[name] for name in sorted(self.used_communicators))
+        return runtime.Program(graph, self.actor, self.registers, channels, operations, communicators=communicators)
 
     def _operation(self, operation: Operation) -> runtime.Operation:
         location = location_text(operation)
@@ -107,6 +97,8 @@ class _Emitter:
         if isinstance(operation, WriteOp):
             values = tuple(self.register_of[value] for value in operation.operands)
             return runtime.Write(self._channel(operation.channel_name), values, self._drop(operation), location)
+        if isinstance(operation, CollectiveOp):
+            return self._collective(operation, location)
         if isinstance(operation, InputOp):
             return runtime.Input(self._define(operation)[0], location=location)
         if isinstance(operation, InputAttrOp):
@@ -124,6 +116,20 @@ class _Emitter:
         drop = self._drop(operation)
         return runtime.Call(operation.method, positional, named, self._define(operation), drop, location)
 
+    def _collective(self, operation: CollectiveOp, location: str) -> runtime.Collective:
+        communicator = self.plan.of_collective(operation)
+        self.used_communicators.add(communicator)
+        return runtime.Collective(
+            kind=operation.name.removeprefix("cgc."),
+            reduce=None if operation.reduce is None else operation.reduce.data,
+            communicator=communicator,
+            channels=tuple(self._channel(name) for name in self.plan.agreement(operation)),
+            values=tuple(self.register_of[value] for value in operation.operands),
+            drop=self._drop(operation),
+            into=self._define(operation),
+            location=location,
+        )
+
     def _argument(self, argument: SSAValue | ConstantAttr) -> runtime.Argument:
         if isinstance(argument, SSAValue):
             return runtime.Register(self.register_of[argument])
@@ -135,7 +141,9 @@ class _Emitter:
         return self.constants.value(constant)
 
     def _channel(self, name: str) -> str:
-        self.used_channels[name] = self.specs[name]
+        channel = self.used_channels[name] = self.plan.channels[name]
+        if channel.communicator:
+            self.used_communicators.add(channel.communicator)
         return name
 
     def _define(self, operation: Operation) -> tuple[int, ...]:

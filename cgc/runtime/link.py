@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cgc.runtime import _core, ray_internals, serialization
 from cgc.runtime.program import (
     Argument,
     Call,
     ChannelSpec,
+    Collective,
     Constant,
     Input,
     Operation,
@@ -27,6 +28,10 @@ from cgc.runtime.program import (
 )
 from cgc.runtime.task_errors import ErrorValue
 
+if TYPE_CHECKING:
+    from cgc.runtime.communicators.groups import WorkerGroups
+    from cgc.runtime.communicators.steps import TensorLinks
+
 Step = Callable[[], None]
 Registers = list[Any]
 
@@ -35,14 +40,21 @@ class ActorExitRequest(BaseException):
     """A method asked for the end of its actor, as `ray.actor.exit_actor()` and `sys.exit()` do."""
 
 
-def link(program: Program, instance: Any, arena: _core.Arena) -> list[Step]:
-    """The steps of an actor's program. Raises AttributeError for a method that the actor does not have."""
+def link(program: Program, instance: Any, arena: _core.Arena, groups: WorkerGroups | None = None) -> list[Step]:
+    """
+    The steps of an actor's program. `groups` are its communicators, which are joined before the first step runs.
+
+    Raises AttributeError for a method that the actor does not have, ImportError where communicators need PyTorch.
+    """
     registers: Registers = [None] * program.registers
     channels = {channel.name: channel for channel in program.channels}
     names = ValueNames(program)
+    tensor_links = None if groups is None else _tensor_links(program, arena, groups, registers)
     steps: list[Step] = []
     for operation in program.operations:
-        if isinstance(operation, Read):
+        if tensor_links is not None and (step := tensor_links.link(operation)) is not None:
+            steps.append(step)
+        elif isinstance(operation, Read):
             channel = channels[operation.channel]
             reader = arena.reader(channel.index, channel.readers.index(program.actor))
             steps.append(_link_read(operation, reader, registers, names))
@@ -81,7 +93,7 @@ def _maker(operation: Operation) -> str:
 def _targets(operation: Operation) -> tuple[int, ...]:
     if isinstance(operation, Input):
         return (operation.into,)
-    return operation.into if isinstance(operation, Read | Call) else ()
+    return operation.into if isinstance(operation, Read | Call | Collective) else ()
 
 
 class ContainedRefs:
@@ -127,14 +139,29 @@ def unplaceable(name: str, error: MemoryError) -> ErrorValue:
     return ErrorValue.from_exception(MemoryError(f"the result of {name} cannot be sent: {error}"), name)
 
 
+def on_actor(operation: Operation, actor: str) -> str:
+    """Behind an operation's name in a message: ` on @b (stages.py:13)`."""
+    return f" on @{actor}{_at(operation.location)}"
+
+
 def _at(location: str) -> str:
     return f" ({location})" if location else ""
+
+
+def _tensor_links(program: Program, arena: _core.Arena, groups: WorkerGroups, registers: Registers) -> TensorLinks:
+    try:
+        from cgc.runtime.communicators.steps import TensorLinks
+    except ImportError as error:
+        raise ImportError(
+            f"tensors and collectives need PyTorch in the actor's environment: pip install 'cgc[torch]' ({error})"
+        ) from error
+    return TensorLinks(program, arena, groups, registers)
 
 
 def _link_read(operation: Read, reader: _core.Reader, registers: Registers, names: ValueNames) -> Step:
     read = reader.read
     decoders = serialization.DECODERS
-    name = f"{operation} on @{names.actor}{_at(operation.location)}"
+    name = f"{operation}{on_actor(operation, names.actor)}"
 
     def read_one() -> None:
         kind, blob, buffers = read()

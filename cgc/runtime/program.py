@@ -34,6 +34,9 @@ class ChannelSpec:
         readers: Symbols of the readers; a reader's rank is its position here.
         slots: Messages that may be in flight before the writer waits.
         slot_bytes: Bytes of a slot before it grows.
+        communicator: Name of the communicator that moves the tensors; the channel itself carries the rest then.
+        static: The tensors never change their shapes and dtypes: only the first message says them.
+        direct: The value is one tensor, so that there is no rest.
     """
 
     name: str
@@ -43,6 +46,27 @@ class ChannelSpec:
     readers: tuple[str, ...]
     slots: int
     slot_bytes: int
+    communicator: str = ""
+    static: bool = False
+    direct: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CommunicatorSpec:
+    """
+    A communicator of the graph.
+
+    Attributes:
+        name: Unique in the graph.
+        kind: `"gloo"`, `"nccl"`, or `"custom"`.
+        actors: Symbols of the actors that use it; a rank is a position here, unless the kind is custom.
+        custom: The user's `Communicator`, which knows the ranks of its actors.
+    """
+
+    name: str
+    kind: str
+    actors: tuple[str, ...]
+    custom: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +153,32 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
+class Collective:
+    """
+    Take part in a collective with the tensors in `values`; the results go to `into`.
+
+    Attributes:
+        kind: `"allreduce"`, `"allgather"` or `"reduce_scatter"`.
+        reduce: Name of the reduction in lower case; None for allgather.
+        communicator: Name of the communicator.
+        channels: One per participant, in their order: on its own channel each tells the others what it brings.
+    """
+
+    kind: str
+    reduce: str | None
+    communicator: str
+    channels: tuple[str, ...]
+    values: tuple[int, ...]
+    into: tuple[int, ...]
+    drop: tuple[int, ...] = ()
+    location: str = ""
+
+    def __str__(self) -> str:
+        what = self.kind if self.reduce is None else f"{self.kind} {self.reduce}"
+        return f"{_registers(self.into)} = {what} {self.communicator} {_registers(self.values)}" + _dropped(self.drop)
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """Driver only: the registers `values` are the outputs of the execution, in the order of the user's list."""
 
@@ -139,7 +189,7 @@ class Output:
         return f"output {_registers(self.values)}"
 
 
-Operation = Input | Read | Call | Write | Output
+Operation = Input | Read | Call | Write | Collective | Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +210,7 @@ class Program:
     channels: tuple[ChannelSpec, ...]
     operations: tuple[Operation, ...]
     version: int = field(default=PROGRAM_VERSION)
+    communicators: tuple[CommunicatorSpec, ...] = ()
 
     def __str__(self) -> str:
         head = f"program @{self.actor} of {self.graph} (v{self.version})  registers={self.registers}"

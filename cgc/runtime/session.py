@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import ray
 import ray.actor
@@ -23,14 +24,20 @@ from ray.dag import DAGContext
 
 from cgc.runtime import _core, protocol, ray_internals, worker
 from cgc.runtime.cluster import ActorInfo
-from cgc.runtime.process_watch import is_running, watcher
+from cgc.runtime.process_watch import is_running, wait_until_ended, watcher
 from cgc.runtime.program import Program
 from cgc.runtime.status import ParticipantStatus, read_status
+
+if TYPE_CHECKING:
+    from cgc.runtime.communicators.groups import JoinOrder
 
 REASON_TIMEOUT = 0.8
 """Seconds in which Ray may say why an actor died; after that we say it with what we know."""
 
 RayChannelError: type[Exception] = ray.exceptions.RayChannelError
+
+JOIN_POLL = 0.05
+"""Seconds between two looks whether the graph has failed, while actors join communicators."""
 
 START_TIMEOUT = 60.0
 """Seconds for all actors to start their loops."""
@@ -91,6 +98,7 @@ class Session:
         If one cannot start, the others are stopped, nothing is left, and the error names the actor.
         """
         graph = next(iter(programs.values())).graph
+        groups = _groups(programs.values(), actors)
         arena = _core.Arena.create(_rings(programs.values()), len(actors) + 1, max_bytes, spin_us)
         members = [
             Member(number, symbol, handle, infos[symbol], programs[symbol])
@@ -98,7 +106,7 @@ class Session:
         ]
         session = cls(graph, arena, members)
         try:
-            session._start_workers()
+            session._start_workers(groups)
         except BaseException:
             session.close()
             raise
@@ -149,12 +157,14 @@ class Session:
             for member in self.members:
                 ray.kill(member.handle)
 
-    def _start_workers(self) -> None:
+    def _start_workers(self, groups: Mapping[str, Mapping[str, JoinOrder]]) -> None:
         refs = {
             member.symbol: ray_internals.call_on_actor(
                 member.handle,
                 worker.start_worker,
-                worker.WorkerOrder(member.program, member.number, self.arena.handle, os.getpid()),
+                worker.WorkerOrder(
+                    member.program, member.number, self.arena.handle, os.getpid(), groups.get(member.symbol, {})
+                ),
             )
             for member in self.members
         }
@@ -171,6 +181,19 @@ class Session:
             except ray.exceptions.RayError as error:
                 cause = getattr(error, "cause", error)
                 raise RuntimeError(f"actor {member} cannot take part in the graph: {cause}") from error
+        for member in self.members:
+            if member.symbol in groups:
+                self._wait_until_joined(member)
+
+    def _wait_until_joined(self, member: Member) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self.arena.wait_state(member.number, protocol.STATE_RUNNING, JOIN_POLL):
+            if self.arena.closed is not None:
+                raise self.failure()
+            if time.monotonic() > deadline:
+                raise ray.exceptions.GetTimeoutError(
+                    f"actor {member} did not join its communicators within {START_TIMEOUT:g} s"
+                )
 
     def _on_death(self, number: int) -> None:
         self._dead.add(number)
@@ -186,10 +209,10 @@ class Session:
         return self._death(member, left_by_itself=code == protocol.CLOSED_BY_ACTOR_EXIT)
 
     def _death(self, member: Member, left_by_itself: bool) -> Exception:
-        deadline = time.monotonic() + REASON_TIMEOUT
         try:
-            while time.monotonic() < deadline:  # an actor that was killed may answer for some milliseconds
-                ray.get(ray_internals.call_on_actor(member.handle, _nothing), timeout=REASON_TIMEOUT)
+            # Not before: an actor that is about to end may still answer, or be kept from ending by the question.
+            if wait_until_ended(member.info.pid, REASON_TIMEOUT / 2):
+                ray.get(ray_internals.call_on_actor(member.handle, _nothing), timeout=REASON_TIMEOUT / 2)
         except ray.exceptions.ActorDiedError as error:
             reason: Exception = error
             return reason
@@ -242,10 +265,22 @@ _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 ray_internals.observe_kills(_on_kill)
 
 
+def _groups(
+    programs: Iterable[Program], actors: Mapping[str, ray.actor.ActorHandle]
+) -> dict[str, dict[str, JoinOrder]]:
+    """The communicators of each actor. Raises `ValueError` for one that does not fit the graph."""
+    programs = list(programs)
+    if not any(program.communicators for program in programs):
+        return {}
+    from cgc.runtime.communicators.groups import plan_groups
+
+    return plan_groups(programs, actors)
+
+
 def _rings(programs: Iterable[Program]) -> list[tuple[int, int, int]]:
     """(readers, slots, slot bytes) of each channel of the graph, by the channel's index."""
     channels = {channel.index: channel for program in programs for channel in program.channels}
-    unknown = sorted({channel.kind for channel in channels.values()} - {"shm"})
+    unknown = sorted({channel.kind for channel in channels.values() if not channel.communicator} - {"shm"})
     if unknown:
         raise ValueError(f"not yet supported: channels of kind {', '.join(unknown)}")
     if sorted(channels) != list(range(len(channels))):

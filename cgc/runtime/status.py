@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cgc.runtime import protocol
-from cgc.runtime.program import Call, Operation, Program, Read
+from cgc.runtime.program import Call, Collective, Operation, Program, Read
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def explain_lateness(statuses: Sequence[ParticipantStatus]) -> str:
 def _activity(operation: Operation) -> str:
     if isinstance(operation, Call):
         return "calling"
-    return "waiting" if isinstance(operation, Read) else "sending"
+    return "waiting" if isinstance(operation, Read | Collective) else "sending"
 
 
 def _describe(operation: Operation, program: Program) -> str:

@@ -13,13 +13,22 @@ import os
 import threading
 import time
 import traceback
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ray.exceptions import RayChannelError
 
 from cgc.runtime import _core, protocol, ray_internals
 from cgc.runtime.link import ActorExitRequest, Step, link
 from cgc.runtime.process_watch import watcher
 from cgc.runtime.program import Program
+
+if TYPE_CHECKING:
+    from cgc.runtime.communicators.groups import JoinOrder, WorkerGroups
+
+DEATH_NEWS_TIMEOUT = 1.0
+"""Seconds in which the driver tells who died, after a communicator has failed; then the failure itself is told."""
 
 MAX_KEPT_FAILURES = 16
 """Tracebacks of failed graphs that nobody fetched."""
@@ -41,26 +50,31 @@ class WorkerOrder:
         participant: The actor's number in the graph; the driver is 0.
         arena: Where the graph's memory is.
         driver_pid: Process whose end ends the graph.
+        groups: The communicators to join, by their names in the program.
     """
 
     program: Program
     participant: int
     arena: _core.ArenaHandle
     driver_pid: int
+    groups: Mapping[str, JoinOrder] = field(default_factory=dict)
 
 
 def start_worker(instance: Any, order: WorkerOrder) -> int:
     """
     Attach to the graph's memory, link the program and start its thread; returns this process's id.
 
-    Raises AttributeError for a method that the actor does not have, OSError and `ChannelCorrupt` where the memory of
-    the driver cannot be attached to. After an error nothing is left.
+    Communicators are joined by the thread, so that the actor can be called meanwhile; then its state is RUNNING.
+
+    Raises AttributeError for a method that the actor does not have, ImportError where communicators need a library,
+    OSError and `ChannelCorrupt` where the memory of the driver cannot be attached to. After an error nothing is left.
     """
     graph = order.program.graph
     arena = _core.Arena.attach(order.arena)
-    steps = link(order.program, instance, arena)
+    groups = _groups(order)
+    steps = link(order.program, instance, arena, groups)
     thread = threading.Thread(
-        target=_serve, args=(graph, steps, arena, order), name=f"cgc-{graph}-{order.program.actor}", daemon=True
+        target=_serve, args=(graph, steps, arena, order, groups), name=f"cgc-{graph}-{order.program.actor}", daemon=True
     )
     with _lock:
         if graph in _threads:
@@ -82,7 +96,15 @@ def running_graphs(_instance: Any = None) -> list[str]:
         return sorted(_threads)
 
 
-def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder) -> None:
+def _groups(order: WorkerOrder) -> WorkerGroups | None:
+    if not order.groups:
+        return None
+    from cgc.runtime.communicators.groups import WorkerGroups
+
+    return WorkerGroups(order.groups, order.program.actor)
+
+
+def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder, groups: WorkerGroups | None) -> None:
     """The thread: run until the arena is closed, then leave nothing behind."""
     participant = order.participant
     watch = watcher.watch(
@@ -91,6 +113,8 @@ def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder
     )
     leave = False
     try:
+        if groups is not None:
+            groups.join(arena, participant)
         arena.set_state(participant, protocol.STATE_RUNNING)
         _run(steps, arena.progress(participant))
     except _core.ChannelClosed:
@@ -99,6 +123,11 @@ def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder
         logger.info("graph %s: the actor leaves: %s", graph, request)
         arena.close(protocol.CLOSED_BY_ACTOR_EXIT, participant)
         leave = True
+    except RayChannelError:
+        if not _is_closed_within(arena, DEATH_NEWS_TIMEOUT):
+            logger.exception("graph %s: a communicator of @%s failed", graph, order.program.actor)
+            _keep_failure(graph, traceback.format_exc())
+            arena.close(protocol.CLOSED_BY_WORKER_FAILURE, participant)
     except BaseException:
         logger.exception("graph %s: cgc failed in the worker of @%s", graph, order.program.actor)
         _keep_failure(graph, traceback.format_exc())
@@ -106,6 +135,8 @@ def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder
     finally:
         watcher.forget(watch)
         steps.clear()
+        if groups is not None:
+            groups.leave()
         with _lock:
             _threads.pop(graph, None)
         arena.set_state(participant, protocol.STATE_EXITED)
@@ -125,6 +156,14 @@ def _run(steps: list[Step], progress: memoryview) -> None:
             progress[1] = number
             progress[2] = now()
             step()
+
+
+def _is_closed_within(arena: _core.Arena, timeout: float) -> bool:
+    """Wait for somebody else to close the arena: after a peer's death a communicator fails before the driver knows."""
+    deadline = time.monotonic() + timeout
+    while arena.closed is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return arena.closed is not None
 
 
 def _keep_failure(graph: str, text: str) -> None:

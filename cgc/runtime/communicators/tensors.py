@@ -87,7 +87,7 @@ def split(value: Any, encoder: serialization.Encoder) -> Split:
 
 def header(parts: Split, *, with_metas: bool = True) -> serialization.Message:
     """The message that announces a value; without metas if the receiver has them from an earlier header."""
-    table = _dump_metas(parts.metas) if with_metas else b""
+    table = dump_metas(parts.metas) if with_metas else b""
     if parts.rest is None:
         return protocol.TENSORS, _PREFIX.pack(len(table), _ONE_TENSOR) + table, ()
     kind, blob, buffers = parts.rest
@@ -97,7 +97,7 @@ def header(parts: Split, *, with_metas: bool = True) -> serialization.Message:
 def read_metas(blob: serialization.Buffer) -> Metas | None:
     """The tensors that a header announces; None if it was made without metas."""
     length, _ = _PREFIX.unpack_from(blob)
-    return _load_metas(bytes(memoryview(blob)[_PREFIX.size : _PREFIX.size + length])) if length else None
+    return load_metas(bytes(memoryview(blob)[_PREFIX.size : _PREFIX.size + length])) if length else None
 
 
 def join(blob: serialization.Buffer, buffers: Sequence[serialization.Buffer], tensors: Sequence[torch.Tensor]) -> Any:
@@ -113,6 +113,31 @@ def join(blob: serialization.Buffer, buffers: Sequence[serialization.Buffer], te
         return serialization.decode(kind, rest, buffers)
     finally:
         _thread.arrived = ()
+
+
+_dumped_metas: dict[Metas, bytes] = {}
+_loaded_metas: dict[bytes, Metas] = {}
+
+
+def dump_metas(metas: Metas) -> bytes:
+    """Bytes that are the same for the same metas."""
+    table = _dumped_metas.get(metas)
+    if table is None:
+        if len(_dumped_metas) >= MAX_CACHED_HEADERS:
+            _dumped_metas.clear()
+        table = pickle.dumps([(meta.shape, meta.dtype, meta.requires_grad) for meta in metas], 5)
+        _dumped_metas[metas] = table
+    return table
+
+
+def load_metas(table: bytes) -> Metas:
+    """What `dump_metas` was given."""
+    metas = _loaded_metas.get(table)
+    if metas is None:
+        if len(_loaded_metas) >= MAX_CACHED_HEADERS:
+            _loaded_metas.clear()
+        metas = _loaded_metas[table] = tuple(TensorMeta(*meta) for meta in pickle.loads(table))
+    return metas
 
 
 def describe_change(promised: Metas, actual: Metas) -> str:
@@ -173,29 +198,6 @@ def _reduce(tensor: torch.Tensor) -> Any:
 
 def _arrived(index: int) -> torch.Tensor:
     return _thread.arrived[index]
-
-
-_dumped_metas: dict[Metas, bytes] = {}
-_loaded_metas: dict[bytes, Metas] = {}
-
-
-def _dump_metas(metas: Metas) -> bytes:
-    table = _dumped_metas.get(metas)
-    if table is None:
-        if len(_dumped_metas) >= MAX_CACHED_HEADERS:
-            _dumped_metas.clear()
-        table = pickle.dumps([(meta.shape, meta.dtype, meta.requires_grad) for meta in metas], 5)
-        _dumped_metas[metas] = table
-    return table
-
-
-def _load_metas(table: bytes) -> Metas:
-    metas = _loaded_metas.get(table)
-    if metas is None:
-        if len(_loaded_metas) >= MAX_CACHED_HEADERS:
-            _loaded_metas.clear()
-        metas = _loaded_metas[table] = tuple(TensorMeta(*meta) for meta in pickle.loads(table))
-    return metas
 
 
 _reduce_in_place: Callable[[torch.Tensor], Any] = serialization.REDUCERS[torch.Tensor]

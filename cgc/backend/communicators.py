@@ -1,0 +1,179 @@
+"""
+The communicators of a graph: as few as serve all transfers and collectives that need one.
+
+A collective has a communicator of exactly its participants, in their order. All other tensors of one kind of transport
+share one: a collective's, if that has all the actors, and else one of their own. A communicator that the user passed is
+one communicator wherever it appears.
+
+Participants of a collective tell each other what they bring before they start it, on channels that are added here: one
+per participant and communicator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cgc.ir import (
+    ChannelOp,
+    CollectiveOp,
+    ConstantTable,
+    GraphOp,
+    OpaqueAttr,
+    Operation,
+    TensorType,
+    TransportAttr,
+    WriteOp,
+)
+from cgc.passes.graph_view import actors_of, channels_of, programs_of
+from cgc.runtime.program import ChannelSpec, CommunicatorSpec
+
+HEADER_SLOTS = 2
+"""Messages on the channel beside a communicator, whose two ends meet: one being read, and one being written."""
+
+HEADER_BYTES = 1024
+
+_Key = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class CommunicatorPlan:
+    """
+    What the emitter has to know.
+
+    Attributes:
+        channels: Every channel of the programs by name, those of the IR first.
+        communicators: By name.
+    """
+
+    channels: Mapping[str, ChannelSpec]
+    communicators: Mapping[str, CommunicatorSpec]
+    _names: Mapping[_Key, str]
+
+    def of_collective(self, operation: CollectiveOp) -> str:
+        """Name of its communicator."""
+        return self._names[_collective_key(operation)]
+
+    def agreement(self, operation: CollectiveOp) -> tuple[str, ...]:
+        """Names of the channels on which its participants tell what they bring; none where one is alone."""
+        communicator = self.of_collective(operation)
+        if len(operation.participant_names) == 1:
+            return ()
+        return tuple(_agreement_name(communicator, actor) for actor in operation.participant_names)
+
+
+def plan_communicators(graph: GraphOp, constants: ConstantTable) -> CommunicatorPlan:
+    """The communicators of a graph of level `allocated`, and its channels as programs see them."""
+    specs: dict[str, CommunicatorSpec] = {}
+    names: dict[_Key, str] = {}
+    collectives = list(_operations(graph, CollectiveOp))
+    for operation in collectives:
+        _declare(specs, names, _collective_key(operation), operation.transport, operation.participant_names, constants)
+    meeting = {name: channel for name, channel in channels_of(graph).items() if channel.transport.is_rendezvous}
+    for channel in meeting.values():
+        key = _shared_key(channel.transport)
+        if key not in names:
+            ends = _ends(meeting.values(), key, tuple(actors_of(graph)))
+            covering = next((spec for spec in specs.values() if _covers(spec, channel.transport, ends)), None)
+            if covering is not None:
+                names[key] = covering.name
+            else:
+                _declare(specs, names, key, channel.transport, ends, constants)
+    return CommunicatorPlan(_channels(graph, names, collectives), specs, names)
+
+
+def _declare(
+    specs: dict[str, CommunicatorSpec],
+    names: dict[_Key, str],
+    key: _Key,
+    transport: TransportAttr,
+    actors: tuple[str, ...],
+    constants: ConstantTable,
+) -> None:
+    if key in names:
+        known = specs[names[key]]  # the user's communicator may serve several collectives of some of its actors
+        missing = tuple(actor for actor in actors if actor not in known.actors)
+        specs[known.name] = CommunicatorSpec(known.name, known.kind, known.actors + missing, known.custom)
+        return
+    kind = transport.kind.data
+    name = f"{kind}{sum(spec.kind == kind for spec in specs.values())}"
+    names[key] = name
+    specs[name] = CommunicatorSpec(name, kind, actors, _custom(transport, constants))
+
+
+def _custom(transport: TransportAttr, constants: ConstantTable) -> Any:
+    """The user's communicator; None for the other kinds, and in a graph that was read from text."""
+    opaque = transport.communicator
+    if not isinstance(opaque, OpaqueAttr) or opaque.index.data >= len(constants):
+        return None
+    return constants.value(opaque)
+
+
+def _covers(spec: CommunicatorSpec, transport: TransportAttr, ends: tuple[str, ...]) -> bool:
+    return spec.kind == transport.kind.data != "custom" and set(ends) <= set(spec.actors)
+
+
+def _collective_key(operation: CollectiveOp) -> _Key:
+    if operation.transport.kind.data == "custom":
+        return _shared_key(operation.transport)
+    return (*_shared_key(operation.transport), operation.participant_names)
+
+
+def _shared_key(transport: TransportAttr) -> _Key:
+    opaque = transport.communicator
+    return (transport.kind.data, opaque.index.data if isinstance(opaque, OpaqueAttr) else None)
+
+
+def _ends(channels: Any, key: _Key, actors: tuple[str, ...]) -> tuple[str, ...]:
+    ends = {
+        end
+        for channel in channels
+        if _shared_key(channel.transport) == key
+        for end in (channel.writer_name, *channel.reader_names)
+    }
+    return tuple(actor for actor in actors if actor in ends)
+
+
+def _channels(graph: GraphOp, names: Mapping[_Key, str], collectives: list[CollectiveOp]) -> dict[str, ChannelSpec]:
+    value_types = {write.channel_name: write.values[0].type for write in _operations(graph, WriteOp)}
+    channels = {
+        name: _channel(index, channel, names, value_types.get(name))
+        for index, (name, channel) in enumerate(channels_of(graph).items())
+    }
+    for operation in collectives:
+        participants = operation.participant_names
+        for actor in participants:
+            name = _agreement_name(names[_collective_key(operation)], actor)
+            others = tuple(other for other in participants if other != actor)
+            if others and name not in channels:
+                channels[name] = ChannelSpec(name, len(channels), "shm", actor, others, HEADER_SLOTS, HEADER_BYTES)
+    return channels
+
+
+def _channel(index: int, channel: ChannelOp, names: Mapping[_Key, str], value_type: Any) -> ChannelSpec:
+    meets = channel.transport.is_rendezvous
+    tensor = value_type if isinstance(value_type, TensorType) else None
+    return ChannelSpec(
+        name=channel.sym_name.data,
+        index=index,
+        kind=channel.transport.kind.data,
+        writer=channel.writer_name,
+        readers=channel.reader_names,
+        slots=max(channel.slots.data, HEADER_SLOTS) if meets else channel.slots.data,
+        slot_bytes=max(channel.slot_bytes.data, HEADER_BYTES) if meets else channel.slot_bytes.data,
+        communicator=names[_shared_key(channel.transport)] if meets else "",
+        static=meets and tensor is not None and tensor.static,
+        direct=meets and tensor is not None and tensor.direct,
+    )
+
+
+def _agreement_name(communicator: str, actor: str) -> str:
+    return f"{communicator}.{actor}"
+
+
+def _operations(graph: GraphOp, kind: type[Any]) -> Iterator[Any]:
+    """All operations of a kind in all programs, in order."""
+    for program in programs_of(graph).values():
+        operations: Iterator[Operation] = program.walk()
+        yield from (operation for operation in operations if isinstance(operation, kind))

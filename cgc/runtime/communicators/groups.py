@@ -1,0 +1,169 @@
+"""
+The communicators of one graph: planned by the driver, joined and left by the workers.
+
+`plan_groups` says who joins what as which rank. A worker joins in its own thread, before its first execution, and has a
+*guard* while the graph runs: a thread that aborts the communicators when the graph's arena is closed, because an
+operation of a communicator does not see that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.actor
+from ray.experimental.channel.communicator import Communicator
+
+from cgc.runtime import _core, protocol, ray_internals
+from cgc.runtime.communicators.gloo import GlooCommunicator
+from cgc.runtime.communicators.registry import REGISTRY
+from cgc.runtime.program import CommunicatorSpec, Program
+
+GUARD_INTERVAL = 0.05
+"""Seconds after the end of a graph in which whoever is inside a communicator hears of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinOrder:
+    """
+    What an actor is told about a communicator.
+
+    Attributes:
+        key: The communicator's key in the registry of each process.
+        communicator: To be initialised, unless the process has joined under this key before.
+        ranks: By symbol of the graph's actors.
+    """
+
+    key: str
+    communicator: Communicator
+    ranks: Mapping[str, int]
+
+
+def plan_groups(
+    programs: Iterable[Program], actors: Mapping[str, ray.actor.ActorHandle]
+) -> dict[str, dict[str, JoinOrder]]:
+    """
+    Who joins what: orders by symbol of the actor, then by name of the communicator, in the same sequence for all.
+
+    Raises `ValueError` for a communicator that does not fit the graph.
+    """
+    specs = {spec.name: spec for program in programs for spec in program.communicators}
+    plan: dict[str, dict[str, JoinOrder]] = {}
+    for name, spec in sorted(specs.items()):
+        order = _custom_order(spec, actors) if spec.kind == "custom" else _own_order(spec, actors)
+        for symbol in order.ranks:
+            plan.setdefault(symbol, {})[name] = order
+    return plan
+
+
+class Group:
+    """
+    A communicator as the steps of a worker see it. `communicator` exists from the joining on.
+
+    Attributes:
+        device_type: Where the tensors that it moves are: `cuda` in an actor that Ray gave a GPU, and else `cpu`.
+    """
+
+    __slots__ = ("actor", "communicator", "device_type", "own_rank", "ranks")
+
+    def __init__(self, order: JoinOrder, actor: str) -> None:
+        self.actor = actor
+        self.ranks = order.ranks
+        self.own_rank = order.ranks[actor]
+        self.communicator: Any = None
+        on_host = isinstance(order.communicator, GlooCommunicator) or not ray.get_gpu_ids()
+        self.device_type = "cpu" if on_host else "cuda"
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> Any:
+        """A tensor without values where the communicator receives."""
+        import torch
+
+        return torch.empty(tuple(shape), dtype=dtype, device=self.device_type)
+
+
+class WorkerGroups:
+    """All communicators that one actor uses in one graph."""
+
+    def __init__(self, orders: Mapping[str, JoinOrder], actor: str) -> None:
+        self._orders = orders
+        self.groups = {name: Group(order, actor) for name, order in orders.items()}
+        self._acquired: list[str] = []
+
+    def join(self, arena: _core.Arena, participant: int) -> None:
+        """
+        Join them all, and start the guard. Blocks until all actors have joined.
+
+        Raises what a communicator's `initialize` raises; then `leave` is still needed.
+        """
+        for name, order in self._orders.items():
+            group = self.groups[name]
+            group.communicator = REGISTRY.acquire(order.key, order.communicator, group.own_rank)
+            self._acquired.append(order.key)
+        if self._orders:
+            keys = tuple(self._acquired)
+            threading.Thread(target=_guard, args=(arena, participant, keys), name="cgc-guard", daemon=True).start()
+
+    def leave(self) -> None:
+        """Give up all communicators; the last graph that uses one destroys it. Idempotent."""
+        while self._acquired:
+            REGISTRY.release(self._acquired.pop())
+
+
+def _guard(arena: _core.Arena, participant: int, keys: tuple[str, ...]) -> None:
+    while not arena.wait_state(participant, protocol.STATE_EXITED, GUARD_INTERVAL):
+        if arena.closed is not None:
+            for key in keys:
+                REGISTRY.abort(key, "the graph has ended")
+            return
+
+
+def _own_order(spec: CommunicatorSpec, actors: Mapping[str, ray.actor.ActorHandle]) -> JoinOrder:
+    members = [actors[symbol] for symbol in spec.actors]
+    communicator: Communicator
+    if spec.kind == "gloo":
+        communicator = GlooCommunicator(members)
+    elif spec.kind == "nccl":
+        from cgc.runtime.communicators.nccl import NcclCommunicator
+
+        communicator = NcclCommunicator(members)
+    else:
+        raise ValueError(f"there are no communicators of kind {spec.kind!r}")
+    return JoinOrder(communicator.communicator_id, communicator, {s: rank for rank, s in enumerate(spec.actors)})
+
+
+def _custom_order(spec: CommunicatorSpec, actors: Mapping[str, ray.actor.ActorHandle]) -> JoinOrder:
+    """The ranks that the user's communicator gives to the graph's actors, all of which have to join it."""
+    communicator: Any = spec.custom
+    what = f"the communicator {type(communicator).__name__}"
+    symbol_of = {ray_internals.actor_id(handle): symbol for symbol, handle in actors.items()}
+    ranks: dict[str, int] = {}
+    for handle in communicator.get_actor_handles():
+        symbol = symbol_of.get(ray_internals.actor_id(handle))
+        if symbol is None:
+            raise ValueError(
+                f"{what} has {handle}, which is no actor of this graph: all of its actors have to join, so create one "
+                "for actors of the graph only"
+            )
+        ranks[symbol] = communicator.get_rank(handle)
+    for symbol in spec.actors:
+        if symbol not in ranks:
+            raise ValueError(f"{what} is the transport of a tensor of @{symbol}, which does not belong to it")
+    if sorted(ranks.values()) != list(range(len(ranks))):
+        raise ValueError(f"{what} must give its {len(ranks)} actors the ranks from 0 on, and gives {ranks}")
+    return JoinOrder(_key_of(communicator), communicator, dict(sorted(ranks.items(), key=lambda entry: entry[1])))
+
+
+_keys: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+
+
+def _key_of(communicator: Any) -> str:
+    """The same for one instance in all graphs of this process."""
+    with contextlib.suppress(TypeError):  # not hashable, or no weak references: then graphs do not share it
+        return _keys.setdefault(communicator, f"custom-{uuid.uuid4().hex}")
+    return f"custom-{uuid.uuid4().hex}"
