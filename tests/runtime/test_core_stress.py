@@ -26,6 +26,7 @@ def sanitizer_works(name: str, directory: Path) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # most of it is compiling
 @pytest.mark.parametrize("sanitizer", ["thread", "address"])
 def test_short_stress(sanitizer: str, tmp_path: Path) -> None:
     if COMPILER is None:
@@ -33,7 +34,7 @@ def test_short_stress(sanitizer: str, tmp_path: Path) -> None:
     if not sanitizer_works(sanitizer, tmp_path):
         pytest.skip(f"the compiler has no working -fsanitize={sanitizer}")
     command = [sys.executable, str(RUN), "--sanitize", sanitizer, "--", "--short"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
     assert len(lines) >= CONFIGURATIONS

@@ -168,7 +168,12 @@ void wait_for_message(Reader& reader, double timeout) {
   reader.wait(waiting);
 }
 
+nb::object copy_of(const Reader::View& view) {
+  return owned(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(view.data), static_cast<Py_ssize_t>(view.size)));
+}
+
 nb::object view_object(Reader& reader, const Reader::View& view) {
+  if (view.size < kViewBytes) return owned(PyMemoryView_FromObject(copy_of(view).ptr()));
   if (auto lease = reader.lease(view))
     return memoryview_of({const_cast<std::byte*>(view.data), view.size, false, nullptr, std::move(lease)});
   Block copy = private_block(view.size, false);
@@ -182,9 +187,7 @@ nb::object view_object(Reader& reader, const Reader::View& view) {
 }
 
 nb::object blob_object(Reader& reader, const Reader::View& view) {
-  if (view.size >= kViewBytes) return view_object(reader, view);
-  return owned(
-      PyBytes_FromStringAndSize(reinterpret_cast<const char*>(view.data), static_cast<Py_ssize_t>(view.size)));
+  return view.size < kViewBytes ? copy_of(view) : view_object(reader, view);
 }
 
 nb::tuple read(PyReader& self, double timeout) {

@@ -39,26 +39,27 @@ Block private_block(std::size_t size, bool writable) {
 nb::object map_private(nb::handle view) {
   if (!PyMemoryView_Check(view.ptr())) throw nb::type_error("map_private takes a memoryview that Reader.read returned");
   const Py_buffer& buffer = *PyMemoryView_GET_BUFFER(view.ptr());
-  if (buffer.obj == nullptr || !nb::isinstance<Block>(nb::handle(buffer.obj)))
+  const bool small = buffer.obj != nullptr && PyBytes_CheckExact(buffer.obj);
+  if (!small && (buffer.obj == nullptr || !nb::isinstance<Block>(nb::handle(buffer.obj))))
     throw nb::type_error("map_private takes a memoryview that Reader.read returned, not one of other memory");
   if (!PyBuffer_IsContiguous(&buffer, 'C')) throw nb::type_error("map_private takes a contiguous view");
-  const Block& source = *nb::inst_ptr<Block>(nb::handle(buffer.obj));
+  const Block* source = small ? nullptr : nb::inst_ptr<Block>(nb::handle(buffer.obj));
   auto* data = static_cast<std::byte*>(buffer.buf);
   const auto size = static_cast<std::size_t>(buffer.len);
-  if (!source.lease) return memoryview_of({data, size, true, source.keeper, nullptr});
-  if (size >= kMapBytes) {
-    std::byte* copy = nullptr;
-    auto mapping = source.lease->map_copy(data, size, copy);
-    // The pages are those of the segment until they are written: the lease stays.
-    struct Both {
-      std::shared_ptr<Mapping> mapping;
-      std::shared_ptr<Lease> lease;
-    };
-    return memoryview_of({copy, size, true, std::make_shared<Both>(std::move(mapping), source.lease), nullptr});
+  if (source != nullptr && !source->lease) return memoryview_of({data, size, true, source->keeper, nullptr});
+  if (source == nullptr || size < kMapBytes) {
+    Block block = private_block(size, true);
+    std::memcpy(block.data, data, size);
+    return memoryview_of(std::move(block));
   }
-  Block block = private_block(size, true);
-  std::memcpy(block.data, data, size);
-  return memoryview_of(std::move(block));
+  // The pages are those of the segment until they are written: the lease stays.
+  struct Pages {
+    std::shared_ptr<Mapping> mapping;
+    std::shared_ptr<Lease> lease;
+  };
+  std::byte* copy = nullptr;
+  auto mapping = source->lease->map_copy(data, size, copy);
+  return memoryview_of({copy, size, true, std::make_shared<Pages>(std::move(mapping), source->lease), nullptr});
 }
 
 }  // namespace cgc
