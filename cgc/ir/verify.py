@@ -21,7 +21,7 @@ from cgc.ir.channel_ops import ChannelOp
 from cgc.ir.graph_ops import ActorOp, BodyOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp
 from cgc.ir.schedule_ops import ProgramOp
 from cgc.ir.transfer_ops import CollectiveOp, CopyOp, TransferOp
-from cgc.ir.verify_programs import verify_programs
+from cgc.ir.verify_programs import check_collective, verify_programs
 
 DRIVER = "driver"
 """Symbol of the driver."""
@@ -142,8 +142,8 @@ def _check_placed(block: Block) -> None:
         owner.update(zip(operation.results, owners, strict=True))
         for result in operation.results:
             _check_settled(operation, result)
-        if isinstance(operation, CollectiveOp) and operation.transport.is_request:
-            raise OperationError(operation, f"transport '{operation.transport.kind.data}' is still a request")
+        if isinstance(operation, CollectiveOp):
+            check_collective(operation)
 
 
 def _sides(operation: Operation) -> tuple[list[str], list[str]]:

@@ -133,8 +133,7 @@ def _check_collectives(everything: Mapping[str, list[Communication]]) -> None:
                 raise OperationError(operation, "a collective in a program needs a message")
             if name not in operation.participant_names:
                 raise OperationError(operation, f"@{name} is not among the participants")
-            if operation.transport.is_request:
-                raise OperationError(operation, f"transport '{operation.transport.kind.data}' is still a request")
+            check_collective(operation)
             others = taking_part.setdefault(operation.message.data, {})
             if name in others:
                 raise OperationError(operation, f"@{name} takes part in message {operation.message.data} twice")
@@ -147,6 +146,15 @@ def _check_collectives(everything: Mapping[str, list[Communication]]) -> None:
         for operation in participants.values():
             if _collective_key(operation) != _collective_key(first):
                 raise OperationError(operation, f"the participants of message {message} do not agree on what it is")
+
+
+def check_collective(operation: CollectiveOp) -> None:
+    """Check what must be settled before anybody takes part. Raises `OperationError`."""
+    names = operation.participant_names
+    if len(set(names)) != len(names):
+        raise OperationError(operation, f"a participant is named twice in [{', '.join('@' + name for name in names)}]")
+    if operation.transport.is_request:
+        raise OperationError(operation, f"transport '{operation.transport.kind.data}' is still a request")
 
 
 def _collective_key(operation: CollectiveOp) -> tuple[object, ...]:

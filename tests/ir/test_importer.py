@@ -538,7 +538,7 @@ def test_the_text_does_not_depend_on_hashes(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     texts = set()
-    for seed in ("0", "1", "12345"):
+    for seed in ("0", "12345"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(cgc.__file__).parents[1])}
         run = subprocess.run(
             [sys.executable, "-W", "ignore", str(script)], env=environment, capture_output=True, text=True, check=True

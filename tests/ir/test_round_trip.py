@@ -39,7 +39,7 @@ from cgc.ir.abstract import abstract_actor
 from cgc.ir.base import file_location
 from cgc.ir.importer import import_graph
 
-SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 LITERALS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS)

@@ -134,7 +134,7 @@ def test_a_string_without_end_is_found_at_once():
 
 
 def test_generic_form_needs_what_the_definition_asks_for():
-    with pytest.raises(IRParseError, match="property 'message' expected in operation 'cgc.send'"):
+    with pytest.raises(IRParseError, match=r"property 'message' expected in operation 'cgc\.send'"):
         parse_module(BODY % '%0 = cgc.input : !cgc.object\n"cgc.send"(%0) : (!cgc.object) -> ()')
 
 

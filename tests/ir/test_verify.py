@@ -24,7 +24,7 @@ def in_programs(level: str, *, channels: tuple[str, ...] = (), **programs: tuple
 
 
 AT = ' loc("stages.py":13:0)'
-SEND = 'cgc.send %0 message 0 to [@a] via shm order 0'
+SEND = "cgc.send %0 message 0 to [@a] via shm order 0"
 INPUT = "%0 = cgc.input : !cgc.object"
 RECV = "%1 = cgc.recv message 0 from @driver via shm order 1 : !cgc.object"
 C0 = "cgc.channel @c0 shm from @driver to [@a] slots 1 slot_bytes 8"
@@ -160,6 +160,21 @@ INVALID = {
         "cgc.allgather",
         "every participant gives the same number of values (1 operands, 0 participants)",
     ),
+    "participant twice": (
+        in_body(
+            "placed",
+            "%0, %1 = cgc.call @a::@f() : !cgc.object, !cgc.object",
+            "%2, %3 = cgc.allgather(%0, %1) on [@a, @a] via nccl : !cgc.object, !cgc.object",
+            "cgc.output []",
+        ),
+        "cgc.allgather",
+        "a participant is named twice in [@a, @a]",
+    ),
+    "collective request": (
+        VALID["collective"].replace("via nccl", "via accelerator"),
+        "cgc.allreduce",
+        "transport 'accelerator' is still a request",
+    ),
     "collective results": (
         in_body("graph", INPUT, "cgc.allgather(%0) on [@a] via nccl", "cgc.output %0"),
         "cgc.allgather",
@@ -222,9 +237,7 @@ INVALID = {
         "message 0 is sent via shm",
     ),
     "received before it is sent": (
-        in_programs(
-            "scheduled", driver=(INPUT, SEND.replace("order 0", "order 5"), "cgc.output %0"), a=(RECV,)
-        ),
+        in_programs("scheduled", driver=(INPUT, SEND.replace("order 0", "order 5"), "cgc.output %0"), a=(RECV,)),
         "cgc.recv",
         "order 1 is before that of the send, 5",
     ),
