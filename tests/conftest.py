@@ -48,6 +48,18 @@ def ray_session() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.fixture(autouse=True)
+def _release_actors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """
+    End the actors of a test with the test: nodes of `ray.dag` refer to one another in cycles and hold their handles.
+
+    An idle actor process costs about one per cent of a core, so those of a hundred tests would take a whole one.
+    """
+    yield
+    if "ray_session" in request.fixturenames:
+        gc.collect()
+
+
 @pytest.fixture
 def clean_shared_memory() -> Iterator[None]:
     """Assert that the test leaves nothing in `/dev/shm` and no anonymous shared memory of cgc in this process."""
