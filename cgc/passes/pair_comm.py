@@ -40,7 +40,7 @@ from cgc.ir import (
     TransferOp,
 )
 from cgc.passes.analysis.cost import CostModel
-from cgc.passes.analysis.expected import operation_us, value_bytes
+from cgc.passes.analysis.expected import message_cost, operation_us
 from cgc.passes.analysis.order import Event, EventKind, Message, Task, global_order
 from cgc.passes.base import Pass, PassContext
 from cgc.passes.graph_view import actor_of, actors_of, body_of, driver_of, set_level
@@ -105,17 +105,16 @@ def _message(
         if user is None:
             remedy = f"remove @{name} from its receivers"
             raise PassError(f"@{name} does not use what a transfer brings", PASS_NAME, transfer.name, remedy)
-    link = cost.link(transfer.transport.kind.data)
-    nbytes = value_bytes(transfer.value.type, cost)
+    expected = message_cost(transfer.transport, transfer.value.type, cost)
     return Message(
         source=source,
         sender=number[transfer.sender_name],
         receivers=tuple((receiver, user) for receiver, user in receivers if user is not None),
         meets=transfer.transport.is_rendezvous,
-        nbytes=nbytes,
-        send_us=link.copy_us(nbytes),
-        latency_us=link.latency_us,
-        recv_us=link.overhead_us,
+        nbytes=expected.nbytes,
+        send_us=expected.send_us,
+        latency_us=expected.latency_us,
+        recv_us=expected.recv_us,
     )
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cgc.errors import GraphError
+from cgc.errors import GraphError, Violation
 from cgc.ir import (
     ActorOp,
     CallOp,
@@ -33,8 +33,8 @@ from cgc.passes.base import Pass, PassContext
 from cgc.passes.graph_view import DRIVER_KIND, actors_of, body_of
 
 
-def violations(graph: GraphOp) -> list[str]:
-    """All rules that the graph breaks, as sentences with place and remedy."""
+def violations(graph: GraphOp) -> list[Violation]:
+    """All rules that the graph breaks, each with a sentence that says place and remedy."""
     operations = list(body_of(graph).body.block.ops)
     actors = actors_of(graph)
     found = [*_input_violations(operations), *_actor_violations(actors)]
@@ -44,76 +44,82 @@ def violations(graph: GraphOp) -> list[str]:
         elif isinstance(operation, CollectiveOp):
             found += _collective_violations(operation)
         elif isinstance(operation, InputAttrOp) and not _is_used(operation):
-            found.append(
-                _at(operation, f"{_part(operation)} of the input is not used: bind it to a call, or remove it")
-            )
+            text = f"{_part(operation)} of the input is not used: bind it to a call, or remove it"
+            found.append(_violation("unused-part", str(operation.key_value), operation, text))
         elif isinstance(operation, OutputOp):
             found += _output_violations(operation)
     return found
 
 
-def _input_violations(operations: Sequence[Operation]) -> Iterator[str]:
+def _input_violations(operations: Sequence[Operation]) -> Iterator[Violation]:
     inputs = [op for op in operations if isinstance(op, InputOp)]
     if not inputs:
-        yield "the graph has no InputNode: wrap its construction in `with InputNode() as inp:` and bind `inp` to a call"
+        text = (
+            "the graph has no InputNode: wrap its construction in `with InputNode() as inp:` and bind `inp` to a call"
+        )
+        yield Violation("no-input", "", text)
     for extra in inputs[1:]:
         first = location_text(inputs[0]) or "another place"
-        yield _at(extra, f"a second InputNode; the graph has one from {first} already: use that one everywhere")
+        text = f"a second InputNode; the graph has one from {first} already: use that one everywhere"
+        yield _violation("second-input", "", extra, text)
     for operation in inputs:
         users = [user for user in operations if operation.result in user.operands]
         part = next((user for user in users if isinstance(user, InputAttrOp)), None)
         whole = next((user for user in users if not isinstance(user, InputAttrOp)), None)
         if whole is not None and part is not None:
-            yield _at(
-                whole,
+            text = (
                 f"takes the whole input, while {location_text(part) or 'another node'} takes a part of it:"
-                " bind either `inp` itself everywhere, or only parts of it such as `inp[0]` or `inp.key`",
+                " bind either `inp` itself everywhere, or only parts of it such as `inp[0]` or `inp.key`"
             )
+            yield _violation("whole-and-part", "", whole, text)
         if not users:
-            yield _at(operation, "nobody uses the input: bind `inp` to at least one call")
+            yield _violation("unused-input", "", operation, "nobody uses the input: bind `inp` to at least one call")
 
 
-def _actor_violations(actors: Mapping[str, ActorOp]) -> Iterator[str]:
+def _actor_violations(actors: Mapping[str, ActorOp]) -> Iterator[Violation]:
     for name, actor in actors.items():
         class_name = name if actor.class_name is None else actor.class_name.data
         if actor.kind.data == "task":
-            yield _at(
-                actor, f"{class_name} is a remote function; only actors' methods can be compiled: make it a method"
-            )
+            text = f"{class_name} is a remote function; only actors' methods can be compiled: make it a method"
+            yield _violation("task", class_name, actor, text)
         elif actor.kind.data == "class":
-            yield _at(
-                actor,
+            text = (
                 f"{class_name} is an actor class that is not instantiated:"
-                f" create the actor with `{class_name}.remote()` and bind its methods",
+                f" create the actor with `{class_name}.remote()` and bind its methods"
             )
+            yield _violation("class", class_name, actor, text)
 
 
-def _call_violations(call: CallOp, kind: str) -> Iterator[str]:
+def _call_violations(call: CallOp, kind: str) -> Iterator[Violation]:
     if kind == DRIVER_KIND:
-        yield _at(call, f"{call.method} is bound to the driver, which cannot be called: bind it to an actor")
+        text = f"{call.method} is bound to the driver, which cannot be called: bind it to an actor"
+        yield _violation("driver-call", call.method, call, text)
     if kind == "actor" and call.outputs and not _is_used(call):
-        yield _at(
-            call,
+        text = (
             f"the result of {call.actor}.{call.method} is not used, so that nobody would learn of its errors:"
-            " add the node to the MultiOutputNode, or do not bind it",
+            " add the node to the MultiOutputNode, or do not bind it"
         )
+        yield _violation("leaf", call.method, call, text)
 
 
-def _collective_violations(collective: CollectiveOp) -> Iterator[str]:
+def _collective_violations(collective: CollectiveOp) -> Iterator[Violation]:
     names = collective.participant_names
     twice = sorted({name for name in names if names.count(name) > 1}, key=names.index)
     if twice:
-        yield _at(collective, f"{', '.join(twice)} takes part twice: give at most one value of each actor")
+        text = f"{', '.join(twice)} takes part twice: give at most one value of each actor"
+        yield _violation("participant-twice", twice[0], collective, text)
     if not _is_used(collective):
-        yield _at(collective, "the results of the collective are not used: add them to the MultiOutputNode")
+        text = "the results of the collective are not used: add them to the MultiOutputNode"
+        yield _violation("leaf", "collective", collective, text)
 
 
-def _output_violations(output: OutputOp) -> Iterator[str]:
+def _output_violations(output: OutputOp) -> Iterator[Violation]:
     if not output.operands:
-        yield _at(output, "the graph has no output: give MultiOutputNode at least one node")
+        yield _violation("no-output", "", output, "the graph has no output: give MultiOutputNode at least one node")
     for value in output.operands:
         if isinstance(value.owner, (InputOp, InputAttrOp)):
-            yield _at(output, "the input itself is an output: pass it through an actor, or leave it out")
+            text = "the input itself is an output: pass it through an actor, or leave it out"
+            yield _violation("input-as-output", "", output, text)
 
 
 def _is_used(operation: Operation) -> bool:
@@ -125,9 +131,9 @@ def _part(operation: InputAttrOp) -> str:
     return f"attribute {key!r}" if operation.accessor.data == "attr" else f"part [{key!r}]"
 
 
-def _at(operation: Operation, text: str) -> str:
+def _violation(rule: str, subject: str, operation: Operation, text: str) -> Violation:
     location = location_text(operation)
-    return f"{location}: {text}" if location else text
+    return Violation(rule, subject, f"{location}: {text}" if location else text)
 
 
 @dataclass(frozen=True)
@@ -142,5 +148,6 @@ class VerifyGraphPass(Pass):
         found = violations(graph)
         if found:
             head = f"graph {graph.sym_name.data} cannot be compiled"
-            lines = [f"{head}: {found[0]}"] if len(found) == 1 else [f"{head}, for {len(found)} reasons:", *found]
-            raise GraphError("\n  ".join(lines))
+            texts = [violation.text for violation in found]
+            lines = [f"{head}: {texts[0]}"] if len(texts) == 1 else [f"{head}, for {len(texts)} reasons:", *texts]
+            raise GraphError("\n  ".join(lines), found)

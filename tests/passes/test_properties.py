@@ -11,6 +11,7 @@ from cgc.ir.abstract import abstract_actor
 from cgc.ir.importer import import_graph
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.manager import PassManager
+from cgc.passes.overlap_comm import OverlapCommPass
 from cgc.passes.verify_schedule import verify
 from cgc.runtime import program as runtime
 
@@ -51,8 +52,8 @@ def graphs(draw, hints=(None,)):
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-@given(graphs(hints=HINTS))
-def test_all_passes_verify_round_trip_and_do_not_deadlock(dag):
+@given(graphs(hints=HINTS), st.booleans())
+def test_all_passes_verify_round_trip_and_do_not_deadlock(dag, streams):
     unit = import_graph(dag, max_inflight=3)
 
     def check(number, name, unit, record):
@@ -62,9 +63,9 @@ def test_all_passes_verify_round_trip_and_do_not_deadlock(dag):
             if graph.level.data in ("scheduled", "allocated"):
                 verify(graph, CostModel())
 
-    executable = "copy" not in print_module(unit.module)
-    passes = default_passes(unit) if executable else default_passes(unit)[:-1]
-    PassManager(passes, verify_each=True, observers=[check]).run(unit)
+    # All but emit-programs: not every transport can be executed.
+    passes = [OverlapCommPass(streams=streams) if one.name == "overlap-comm" else one for one in default_passes(unit)]
+    PassManager(passes[:-1], verify_each=True, observers=[check]).run(unit)
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from cgc.ir import (
     DYNAMIC,
@@ -16,6 +17,7 @@ from cgc.ir import (
     Operation,
     StringAttr,
     TensorType,
+    TransportAttr,
 )
 from cgc.passes.analysis.cost import CostModel
 
@@ -34,6 +36,23 @@ def operation_us(operation: Operation, actors: Mapping[str, ActorOp], cost: Cost
     if isinstance(operation, CopyOp):
         return cost.link("cuda_ipc").copy_us(value_bytes(operation.value.type, cost))
     return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MessageCost:
+    """What a message costs: its expected bytes, and microseconds as `cgc.passes.analysis.order.Message` has them."""
+
+    nbytes: int
+    send_us: float
+    latency_us: float
+    recv_us: float
+
+
+def message_cost(transport: TransportAttr, value_type: Attribute, cost: CostModel) -> MessageCost:
+    """What a message of this type costs on this transport."""
+    link = cost.link(transport.kind.data)
+    nbytes = value_bytes(value_type, cost)
+    return MessageCost(nbytes, link.copy_us(nbytes), link.latency_us, link.overhead_us)
 
 
 def value_bytes(value_type: Attribute, cost: CostModel) -> int:

@@ -1,7 +1,8 @@
 """
 From IR of level `scheduled` or `allocated` to a schedule that the simulator runs.
 
-A program is a process. What `recv_start` and `read_start` begin runs in a process of its own, one per actor and stream.
+A program is a process. What is sent on a stream, and what `recv_start` and `read_start` begin, runs in a process of its
+own, one per actor and stream: the program only issues it.
 The driver is two processes, since its program has two halves: it submits up to the in-flight limit before it gets.
 """
 
@@ -113,6 +114,8 @@ class _Extraction:
     def _add(self, actor: str, index: int, operation: Operation) -> None:
         if isinstance(operation, (RecvStartOp, ReadStartOp)):
             self._start(actor, index, operation)
+        elif isinstance(operation, SendOp | WriteOp) and operation.stream is not None:
+            self._start(actor, index, operation)
         elif isinstance(operation, WaitOp):
             where = self.started[operation.future]
             self._step(index, Step(Kind.COMPUTE, "wait", after=(where,), location=location_text(operation)))
@@ -129,8 +132,8 @@ class _Extraction:
         steps.append(step)
         return index, len(steps) - 1
 
-    def _start(self, actor: str, index: int, operation: RecvStartOp | ReadStartOp) -> None:
-        """The main process goes on at once; the stream's process waits for the message."""
+    def _start(self, actor: str, index: int, operation: SendOp | WriteOp | RecvStartOp | ReadStartOp) -> None:
+        """The main process goes on at once; the stream's process sends, or waits for the message."""
         begun = self._step(index, Step(Kind.COMPUTE, _label(operation), location=location_text(operation)))
         stream = 0 if operation.stream is None else operation.stream.data
         if (actor, stream) not in self.streams:

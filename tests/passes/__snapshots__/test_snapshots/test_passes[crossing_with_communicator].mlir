@@ -81,6 +81,7 @@ cgc.graph @crossing_with_communicator level = scheduled, max_inflight = 10 {
 }
 
 // ----- after overlap-comm: unchanged
+// WhyNoOverlap: nccl: streams are off; overlap-comm{streams} turns them on
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
 // ----- after allocate-channels

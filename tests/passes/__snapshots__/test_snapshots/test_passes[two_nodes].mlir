@@ -82,6 +82,7 @@ cgc.graph @two_nodes level = scheduled, max_inflight = 10 {
 
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
+// WhyNoOverlap: tcp: the actor itself copies messages through host memory
 
 // ----- after allocate-channels
 cgc.graph @two_nodes level = allocated, max_inflight = 10 {
