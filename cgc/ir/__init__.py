@@ -5,11 +5,8 @@ The importer (`cgc.ir.importer`) and abstract actors (`cgc.ir.abstract`) are imp
 The names of xDSL that passes need are here too, because only this package imports xdsl.
 """
 
-from xdsl.context import Context
 from xdsl.dialects.builtin import IntAttr, ModuleOp, StringAttr
-from xdsl.ir import Attribute, Block, BlockArgument, Operation, OpResult, Region, SSAValue
-from xdsl.passes import ModulePass
-from xdsl.utils.exceptions import PassFailedException, VerifyException
+from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
 
 from cgc.ir.attributes import (
     DYNAMIC,
@@ -58,7 +55,6 @@ __all__ = [
     "Argument",
     "Attribute",
     "Block",
-    "BlockArgument",
     "BodyOp",
     "CallOp",
     "CgcOp",
@@ -67,7 +63,6 @@ __all__ = [
     "CollectiveOp",
     "Constant",
     "ConstantTable",
-    "Context",
     "CopyOp",
     "FutureType",
     "GraphOp",
@@ -78,7 +73,6 @@ __all__ = [
     "Link",
     "LiteralAttr",
     "ModuleOp",
-    "ModulePass",
     "ObjectType",
     "OpResult",
     "OpaqueAttr",
@@ -86,7 +80,6 @@ __all__ = [
     "Operation",
     "OperationError",
     "OutputOp",
-    "PassFailedException",
     "ProgramOp",
     "ReadOp",
     "ReadStartOp",
@@ -104,7 +97,6 @@ __all__ = [
     "TransportAttr",
     "Unit",
     "ValueType",
-    "VerifyException",
     "WaitOp",
     "WriteOp",
     "YieldOp",
