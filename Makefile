@@ -49,6 +49,8 @@ $(VENV)/.installed: pyproject.toml requirements/dev.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) scikit-build-core nanobind cmake ninja
 	$(PIP_INSTALL) --no-build-isolation -e '.[dev]'
+	@# Only the path stays: the import hook beside it would hide a copy of the package that PYTHONPATH names.
+	@sed -i '/^import /d' $(VENV)/lib/python3*/site-packages/_editable_skbc_cgc.pth
 	@touch $@
 
 $(VENV)/.installed-torch: $(VENV)/.installed
