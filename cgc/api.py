@@ -17,12 +17,15 @@ import difflib
 import shutil
 import subprocess
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+import webbrowser
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
+import ray
+from ray.actor import ActorHandle
 from ray.dag import DAGContext, DAGNode, MultiOutputNode
 from typing_extensions import Self
 
@@ -36,8 +39,9 @@ from cgc.runtime.program import Program
 if TYPE_CHECKING:
     from ray.experimental.channel.communicator import Communicator
 
+    from cgc.runtime.asyncio_driver import AsyncDriver
     from cgc.runtime.cluster import ActorInfo as ProbedActor
-    from cgc.runtime.driver import BaseDriver
+    from cgc.runtime.driver import Driver
     from cgc.runtime.refs import GraphRef
     from cgc.runtime.status import ParticipantStatus
 
@@ -83,13 +87,12 @@ class CompileOptions:
         for option in ("max_inflight_executions", "max_buffered_results", "buffer_size_bytes"):
             value = getattr(self, option)
             if value is not None and (not isinstance(value, int) or value <= 0):
-                raise ValueError(f"{option} must be a positive integer, got {value!r}")
+                raise ValueError(f"`{option}` must be a positive integer, found {value!r}")
         for option in ("submit_timeout", "get_timeout"):
             value = getattr(self, option)
             if value is not None and value < 0 and value != -1:
                 raise ValueError(f"{option} must be seconds, or -1 for no time-out, got {value!r}")
-        if isinstance(self.default_communicator, str) and self.default_communicator != "create":
-            raise ValueError(f"the only string for default_communicator is 'create', got {self.default_communicator!r}")
+        _check_communicator(self.default_communicator)
 
     @classmethod
     def of(cls, options: CompileOptions | None, settings: Mapping[str, Any]) -> CompileOptions:
@@ -153,7 +156,7 @@ def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: 
         ),
         infos,
     )
-    return CompiledGraph(driver, result, programs, resolved)
+    return CompiledGraph(dag, driver, result, programs, resolved)
 
 
 def lower(dag: DAGNode, options: CompileOptions | None = None, /, **settings: Any) -> PipelineResult:
@@ -173,31 +176,52 @@ class CompiledGraph:
     Attributes:
         options: How it was compiled, every default filled in.
         programs: What each participant runs, by symbol; `print` one to read it.
-        execute: Submits one execution. Takes the graph's inputs, positional and by keyword; returns a ref, or a list
-            of refs for a `MultiOutputNode`. Raises ValueError for wrong inputs, `RayCgraphCapacityExceeded`,
-            `RayChannelTimeoutError`, and the reason once the graph has ended (`ActorDiedError`, `RayChannelError`).
-        execute_async: The same for a graph compiled with `enable_asyncio`; never blocks the event loop. Await it for a
-            future (or a list), and that for the result.
     """
 
-    execute: Callable[..., GraphRef | list[GraphRef]]
-    execute_async: Callable[..., Awaitable[Any]]
-
     def __init__(
-        self, driver: BaseDriver, result: PipelineResult, programs: Mapping[str, Program], options: CompileOptions
+        self,
+        dag: DAGNode,
+        driver: Driver | AsyncDriver,
+        result: PipelineResult,
+        programs: Mapping[str, Program],
+        options: CompileOptions,
     ) -> None:
         self.options = options
         self.programs = programs
+        self._dag = dag
         self._driver = driver
         self._result = result
         # The driver's own methods: a wrapper would add a frame to each execution.
-        self.execute = driver.execute
-        self.execute_async = driver.execute_async
+        self.execute = driver.execute  # type: ignore[method-assign]
+        self.execute_async = driver.execute_async  # type: ignore[method-assign]
+
+    def execute(self, *args: Any, **kwargs: Any) -> GraphRef | list[GraphRef]:
+        """
+        Submit one execution; returns a ref, or a list of refs for a `MultiOutputNode`.
+
+        Takes the graph's inputs, positional and by keyword. Raises ValueError for wrong inputs,
+        `RayCgraphCapacityExceeded`, `RayChannelTimeoutError`, and the reason once the graph has ended
+        (`ActorDiedError`, `RayChannelError`).
+        """
+        return self._driver.execute(*args, **kwargs)
+
+    async def execute_async(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        The same for a graph compiled with `enable_asyncio`; never blocks the event loop.
+
+        Await it for a future, or a list of them, and that for the result.
+        """
+        return await self._driver.execute_async(*args, **kwargs)
 
     @property
     def is_teardown(self) -> bool:
         """Whether the graph has ended."""
         return self._driver.is_teardown
+
+    @property
+    def worker_task_refs(self) -> Mapping[ActorHandle, ray.ObjectRef[Any]]:
+        """By actor the call that started its loop. In Ray, where the loop is that call, it is pending until the end."""
+        return self._driver.start_refs
 
     def get_id(self) -> str:
         """The graph's id."""
@@ -216,21 +240,46 @@ class CompiledGraph:
         """What each actor is doing now: its operation, since when."""
         return self._driver.status()
 
-    def visualize(self, filename: str | None = None, format: str = "svg") -> str:
+    def visualize(
+        self,
+        filename: str = "compiled_graph",
+        format: str = "png",
+        view: bool = False,
+        channel_details: bool = False,
+    ) -> str:
         """
-        The schedule in Graphviz's language: one cluster per actor, its operations in order, messages as edges.
+        Draw the graph as it was bound, as Ray's compiled graphs do; see `schedule` for what each actor does and when.
 
-        With a `filename` (without suffix) the picture is written to `filename.format` too, by the `dot` program.
+        Args:
+            filename: The picture is written to `filename.format` by Graphviz's `dot` program. Not for text formats.
+            format: A format that `dot` knows, or `"ascii"` or `"dot"` for text alone.
+            view: Open the picture with the system's viewer, or print the text.
+            channel_details: Label the edges with what travels on them. Not for `"ascii"`.
+
+        Returns:
+            The text, or the picture in Graphviz's language.
 
         Raises:
             FileNotFoundError: A picture is wanted and `dot` is not installed.
+            ValueError: `channel_details` with `"ascii"`.
         """
+        from cgc.backend.user_graph import UserGraph
+
+        if format == "ascii" and channel_details:
+            raise ValueError("Parameters 'channel_details' are not compatible with 'ascii' format.")
+        graph = UserGraph.of(self._dag)
+        text = graph.to_text() if format == "ascii" else graph.to_dot(channel_details)
+        if format not in ("ascii", "dot"):
+            render(text, Path(f"{filename}.{format}"), view)
+        elif view:
+            print(text)
+        return text
+
+    def schedule(self) -> str:
+        """What each actor does in which order, in Graphviz's language: one cluster per actor, messages as edges."""
         from cgc.backend.graphviz import to_dot
 
-        text = to_dot(self._result.unit.module)
-        if filename is not None:
-            render(text, Path(f"{filename}.{format}"))
-        return text
+        return to_dot(self._result.unit.module)
 
     def teardown(self, kill_actors: bool = False) -> None:
         """
@@ -252,9 +301,9 @@ class CompiledGraph:
         return f"CompiledGraph({self.get_id()}{', torn down' if self.is_teardown else ''})"
 
 
-def render(dot: str, target: Path) -> None:
+def render(dot: str, target: Path, view: bool = False) -> None:
     """
-    Let Graphviz draw `dot` to `target`, whose suffix says the format.
+    Let Graphviz draw `dot` to `target`, whose suffix says the format, and perhaps show it.
 
     Raises:
         FileNotFoundError: The `dot` program is not installed.
@@ -263,6 +312,18 @@ def render(dot: str, target: Path) -> None:
     if program is None:
         raise FileNotFoundError(f"cannot write {target}: Graphviz's `dot` program is not installed")
     subprocess.run([program, f"-T{target.suffix[1:]}", "-o", str(target)], input=dot.encode(), check=True)
+    if view:
+        webbrowser.open(target.resolve().as_uri())
+
+
+def _check_communicator(value: object) -> None:
+    from ray.experimental.channel.communicator import Communicator
+
+    if isinstance(value, str):
+        if value != "create":
+            raise ValueError(f"The only allowed string for default_communicator is 'create', got {value}")
+    elif value is not None and not isinstance(value, Communicator):
+        raise ValueError(f"The default_communicator must be None, a string, or a Communicator, got {type(value)}")
 
 
 def _imported(dag: DAGNode, options: CompileOptions, actors: Mapping[Any, PlacedActor] | None = None) -> Unit:

@@ -13,9 +13,12 @@ defaults and meaning; where behaviour differs, `docs/ray-differences.md` says ho
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ray.dag import DAGNode
+
+from cgc.errors import GraphError, Violation
 
 if TYPE_CHECKING:
     from ray.experimental.channel.communicator import Communicator
@@ -24,6 +27,15 @@ if TYPE_CHECKING:
 
 ENVIRONMENT_VARIABLE = "CGC_INSTALL"
 """`import cgc` installs where this is "1". Workers inherit it, so that a driver in an actor or a task does the same."""
+
+RAYS_WORDS = {
+    "no-input": "No InputNode found in the DAG.",
+    "whole-and-part": (
+        "All tasks must either use InputNode() directly, or they must index to specific args or kwargs."
+    ),
+    "class": "Compiled DAGs can only bind methods to an actor that is already created with Actor.remote()",
+}
+"""Ray's messages for rules of `verify-graph`; two more need their subjects, see `_in_rays_words`."""
 
 
 def install() -> None:
@@ -58,15 +70,43 @@ def _experimental_compile(
             "It is not allowed to call `experimental_compile` on the same DAG object multiple times no matter whether "
             "`teardown` is called or not. Please reuse the existing compiled DAG or create a new one."
         )
-    graph = compile_graph(
-        self,
-        submit_timeout=_submit_timeout,
-        buffer_size_bytes=_buffer_size_bytes,
-        enable_asyncio=enable_asyncio,
-        max_inflight_executions=_max_inflight_executions,
-        max_buffered_results=_max_buffered_results,
-        overlap_gpu_communication=_overlap_gpu_communication,
-        default_communicator=_default_communicator,
-    )
+    try:
+        graph = compile_graph(
+            self,
+            submit_timeout=_submit_timeout,
+            buffer_size_bytes=_buffer_size_bytes,
+            enable_asyncio=enable_asyncio,
+            max_inflight_executions=_max_inflight_executions,
+            max_buffered_results=_max_buffered_results,
+            overlap_gpu_communication=_overlap_gpu_communication,
+            default_communicator=_default_communicator,
+        )
+    except GraphError as error:
+        words = _in_rays_words(self, error.violations)
+        if not words:
+            raise
+        raise GraphError("\n".join([str(error), *words]), error.violations) from None
     self.is_cgraph_output_node = True
     return graph
+
+
+def _in_rays_words(dag: DAGNode, violations: Sequence[Violation]) -> list[str]:
+    """What Ray would have said of the same mistakes, for those who look for its messages."""
+    subjects: dict[str, list[str]] = {}
+    for violation in violations:
+        subjects.setdefault(violation.rule, []).append(violation.subject)
+    words = [RAYS_WORDS[rule] for rule in subjects if rule in RAYS_WORDS]
+    if leaves := subjects.get("leaf"):
+        words.append(
+            "Compiled DAG doesn't support leaf nodes, i.e., nodes that don't have downstream nodes and are not output "
+            f"nodes. There are {len(leaves)} leaf nodes in the DAG. Please add the outputs of {leaves} to the the "
+            "MultiOutputNode."
+        )
+    if unused := subjects.get("unused-part"):
+        keys = ", ".join(str(key) for key in dag._find_root().input_attribute_nodes)
+        words.append(
+            f"Compiled Graph expects input to be accessed using all of attributes {keys}, but {', '.join(unused)} "
+            f"{'is' if len(unused) == 1 else 'are'} unused. Ensure all input attributes are used and contribute to the "
+            "computation of the Compiled Graph output."
+        )
+    return words

@@ -8,14 +8,36 @@ own classes are raised where Ray has one. This module imports nothing, so that w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class CgcError(Exception):
     """Base of all errors that cgc raises on its own."""
 
 
+class Violation(NamedTuple):
+    """
+    A rule of compiled graphs that a graph breaks.
+
+    `rule` names it, `subject` is the method, class or part of the input that it is about, and `text` says it all.
+    """
+
+    rule: str
+    subject: str
+    text: str
+
+
 class GraphError(CgcError, ValueError):
-    """The user's graph is wrong. Also a `ValueError`, which is what Ray raises for the same mistakes."""
+    """
+    The user's graph is wrong. Also a `ValueError`, which is what Ray raises for the same mistakes.
+
+    Attributes:
+        violations: The rules that it breaks, where `verify-graph` found them.
+    """
+
+    def __init__(self, message: str, violations: Sequence[Violation] = ()) -> None:
+        super().__init__(message)
+        self.violations = tuple(violations)
 
 
 class IRParseError(CgcError):

@@ -175,7 +175,8 @@ def test_programs_dump_and_visualize():
         assert [len(p.operations) for p in graph.programs.values() if p.actor != "driver"] == [3, 3]
         assert "cgc.send" in graph.dump(after="pair-comm")
         assert "cgc.channel" in graph.dump()
-        assert graph.visualize().lstrip().startswith("digraph")
+        assert graph.schedule().lstrip().startswith("digraph")
+        assert graph.visualize(format="dot").startswith("digraph")
         with pytest.raises(cgc.PassError, match="pair-comm"):
             graph.dump(after="pair-com")
 

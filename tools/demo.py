@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 import ray
 from rich.console import Console
 
 import cgc
+from cgc.api import render
 from tools.bench.cases import CASE_BY_NAME, Case
 from tools.bench.contenders import CONTENDERS, stop_actors
 from tools.bench.measure import QUICK, measure, start_ray, table
@@ -39,9 +41,10 @@ def main() -> None:
     shutil.rmtree(OUTPUT, ignore_errors=True)
     for case in cases:
         _show(case, OUTPUT / case.name)
-    console.print(f"The IR after every pass, the programs and the schedules are in [bold]{OUTPUT}/[/bold]:")
-    for path in sorted(OUTPUT.iterdir()):
-        console.print(f"  {path}/: {', '.join(sorted(file.name for file in path.iterdir()))}", style="dim")
+    folders = ",".join(case.name for case in cases)
+    files = sorted(path.name for path in (OUTPUT / cases[0].name).iterdir())
+    console.print(f"\nWhat cgc compiled is in {OUTPUT}/{{{folders}}}/:", highlight=False)
+    console.print(textwrap.fill(", ".join(files), initial_indent="  ", subsequent_indent="  "), style="dim")
 
 
 def _show(case: Case, folder: Path) -> None:
@@ -52,8 +55,9 @@ def _show(case: Case, folder: Path) -> None:
     with graph:
         programs = "\n\n".join(str(program) for program in graph.programs.values())
         (folder / "programs.txt").write_text(programs + "\n")
-        drawn = str(folder / "schedule") if shutil.which("dot") else None
-        (folder / "schedule.dot").write_text(graph.visualize(drawn))
+        (folder / "schedule.dot").write_text(graph.schedule())
+        if shutil.which("dot"):
+            render(graph.schedule(), folder / "schedule.svg")
     stop_actors(actors)
 
 

@@ -21,7 +21,7 @@ import weakref
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import ray.actor
 import ray.exceptions
@@ -35,6 +35,9 @@ from cgc.runtime.program import DRIVER, Program
 from cgc.runtime.refs import GraphRef, OutputRef
 from cgc.runtime.session import Session
 from cgc.runtime.status import ParticipantStatus, explain_lateness
+
+if TYPE_CHECKING:
+    from cgc.runtime.asyncio_driver import AsyncDriver
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def start_driver(
     actors: Mapping[str, ray.actor.ActorHandle],
     options: DriverOptions | None = None,
     infos: Mapping[str, ActorInfo] | None = None,
-) -> BaseDriver:
+) -> Driver | AsyncDriver:
     """
     Start a graph: probe the actors (unless `infos` is their `probe`), allocate memory, start the loops.
 
@@ -129,6 +132,11 @@ class BaseDriver:
     def infos(self) -> Mapping[str, ActorInfo]:
         """What the actors said of themselves at the start, by symbol."""
         return {member.symbol: member.info for member in self._session.members}
+
+    @property
+    def start_refs(self) -> Mapping[ray.actor.ActorHandle, ray.ObjectRef[Any]]:
+        """By actor the call that started its loop."""
+        return self._session.start_refs
 
     def get_id(self) -> str:
         """The graph's id."""
