@@ -14,6 +14,7 @@ import logging
 import os
 import select
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,24 @@ def is_running(pid: int) -> bool:
     except OSError:
         return False
     return state not in "ZX"
+
+
+def wait_until_ended(pid: int, timeout: float) -> bool:
+    """Wait for the end of a process, at most `timeout` seconds; whether it has ended."""
+    pidfd = _open_pidfd(pid)
+    if pidfd >= 0:
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            return bool(poll.poll(timeout * 1000))
+        finally:
+            os.close(pidfd)
+    deadline = time.monotonic() + timeout
+    while is_running(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(FALLBACK_INTERVAL / 10)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

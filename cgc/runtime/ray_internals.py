@@ -7,7 +7,6 @@ private name of Ray.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 from collections.abc import Callable
@@ -160,16 +159,14 @@ def call_on_actor(actor: ray.actor.ActorHandle, function: Callable[..., Any], *a
     return ref
 
 
-def terminate_this_actor() -> None:
+def terminate_this_actor(detail: str) -> None:
     """
     Let the actor of this process leave as `ray.actor.exit_actor()` does, from a thread that runs no Ray task.
 
-    `exit_actor` marks the actor, which refuses tasks from then on, and raises; the mark takes effect at the end of a
-    task, which we send.
+    `exit_actor` itself acts at the end of the task that it is called in. A task that the actor sends to itself does not
+    help: a leaving actor waits for the tasks that it has sent. `detail` becomes part of the `ActorDiedError`.
     """
-    with contextlib.suppress(*INTENDED_EXITS):
-        ray.actor.exit_actor()
-    ray.get_runtime_context().current_actor.__ray_terminate__.remote()
+    ray._private.worker.global_worker.core_worker.drain_and_exit_worker("user", detail.encode())
 
 
 def _serialization_context() -> Any:
