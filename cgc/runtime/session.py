@@ -15,7 +15,7 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.actor
@@ -66,12 +66,14 @@ class Session:
     Attributes:
         arena: The graph's memory.
         members: The actors, by participant number minus one.
+        start_refs: By actor the call that started its loop.
     """
 
     def __init__(self, graph: str, arena: _core.Arena, members: Sequence[Member]) -> None:
         self.graph = graph
         self.arena = arena
         self.members = tuple(members)
+        self.start_refs: dict[ray.actor.ActorHandle, ray.ObjectRef[Any]] = {}
         self._dead: set[int] = set()
         self._lock = threading.Lock()
         self._failure: Exception | None = None
@@ -168,6 +170,7 @@ class Session:
             )
             for member in self.members
         }
+        self.start_refs = {member.handle: refs[member.symbol] for member in self.members}
         ray.wait(list(refs.values()), num_returns=len(refs), timeout=START_TIMEOUT) if refs else None
         for member in self.members:
             try:
@@ -210,8 +213,8 @@ class Session:
 
     def _death(self, member: Member, left_by_itself: bool) -> Exception:
         try:
-            # Not before: an actor that is about to end may still answer, or be kept from ending by the question.
-            if wait_until_ended(member.info.pid, REASON_TIMEOUT / 2):
+            # Not before: an actor that was killed may still answer for some milliseconds.
+            if left_by_itself or wait_until_ended(member.info.pid, REASON_TIMEOUT / 2):
                 ray.get(ray_internals.call_on_actor(member.handle, _nothing), timeout=REASON_TIMEOUT / 2)
         except ray.exceptions.ActorDiedError as error:
             reason: Exception = error

@@ -111,7 +111,7 @@ def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder
         order.driver_pid,
         lambda: _ignore(arena.close(protocol.CLOSED_BY_DRIVER_DEATH, protocol.DRIVER_PARTICIPANT)),
     )
-    leave = False
+    leaving_because = ""
     try:
         if groups is not None:
             groups.join(arena, participant)
@@ -122,7 +122,7 @@ def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder
     except ActorExitRequest as request:
         logger.info("graph %s: the actor leaves: %s", graph, request)
         arena.close(protocol.CLOSED_BY_ACTOR_EXIT, participant)
-        leave = True
+        leaving_because = str(request)
     except RayChannelError:
         if not _is_closed_within(arena, DEATH_NEWS_TIMEOUT):
             logger.exception("graph %s: a communicator of @%s failed", graph, order.program.actor)
@@ -140,8 +140,8 @@ def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder
         with _lock:
             _threads.pop(graph, None)
         arena.set_state(participant, protocol.STATE_EXITED)
-    if leave:
-        ray_internals.terminate_this_actor()
+    if leaving_because:
+        ray_internals.terminate_this_actor(leaving_because)
 
 
 def _run(steps: list[Step], progress: memoryview) -> None:
