@@ -44,7 +44,8 @@ def main() -> None:
     folders = ",".join(case.name for case in cases)
     files = sorted(path.name for path in (OUTPUT / cases[0].name).iterdir())
     console.print(f"\nWhat cgc compiled is in {OUTPUT}/{{{folders}}}/:", highlight=False)
-    console.print(textwrap.fill(", ".join(files), initial_indent="  ", subsequent_indent="  "), style="dim")
+    listing = textwrap.fill(", ".join(files), initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    console.print(listing, style="dim")
 
 
 def _show(case: Case, folder: Path) -> None:
