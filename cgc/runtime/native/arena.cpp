@@ -216,7 +216,8 @@ void Arena::set_state(std::uint32_t participant, std::int64_t state) {
 
 bool Arena::wait_state(std::uint32_t participant, std::int64_t state, const Waiting& waiting) {
   ParticipantLines& other = line(participant);
-  return wait_until(other.changed, spin(), waiting,
+  Patience patience;
+  return wait_until(other.changed, patience, spin(), waiting,
                     [&] { return other.state.load(std::memory_order_seq_cst) >= state; });
 }
 

@@ -48,7 +48,7 @@ bool Reader::poll() {
 }
 
 void Reader::wait(const Waiting& waiting) {
-  if (!wait_until(ring_.header->arrived, arena_->spin(), waiting, [&] { return poll(); }))
+  if (!wait_until(ring_.header->arrived, patience_, arena_->spin(), waiting, [&] { return poll(); }))
     throw Timeout("ring " + std::to_string(ring_.index) + ": no message " + std::to_string(consumed_) + " for reader " +
                   std::to_string(rank_) + " in time");
 }

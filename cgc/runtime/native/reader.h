@@ -68,6 +68,7 @@ class Reader {
   std::uint32_t rank_;
   std::uint64_t generation_;
   std::uint64_t consumed_;
+  Patience patience_;
   std::uint64_t published_;  // at least this many were published
   std::uint32_t most_leases_;
   std::shared_ptr<Lease::Count> leases_ = std::make_shared<Lease::Count>(0);

@@ -1,6 +1,7 @@
 // The one way in which anybody waits for anything in shared memory.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -33,15 +34,35 @@ inline void notify(Event& event) noexcept {
   if (event.sleepers.load(std::memory_order_seq_cst) != 0) wake_all(event);
 }
 
+// How many checks one party makes before it gives its core away. Learned: with a peer on another core the answer comes
+// within them, and a system call would only delay it; with a peer that needs this very core every check delays it.
+class Patience {
+ public:
+  std::uint32_t checks() noexcept { return ++waits_ % kProbe == 0 ? kMost : checks_; }
+  void answered(std::uint32_t after) noexcept { checks_ = std::max(checks_, std::min(2 * after + kLeast, kMost)); }
+  void gave_up() noexcept { checks_ -= (checks_ - kLeast + 7) / 8; }
+
+ private:
+  static constexpr std::uint32_t kLeast = 2;
+  static constexpr std::uint32_t kMost = 64;  // one to two microseconds
+  static constexpr std::uint32_t kProbe = 16;
+  std::uint32_t checks_ = kMost;
+  std::uint32_t waits_ = 0;
+};
+
 // Wait until `ready()`; false when the deadline passed first. `ready` must read its condition with sequentially
 // consistent loads, and may throw. Check, yield for `spin`, sleep.
 template <class Ready>
-bool wait_until(Event& event, std::chrono::microseconds spin, const Waiting& waiting, Ready&& ready) {
-  constexpr int kChecks = 64;  // about a microsecond: a peer that runs on another core answers within it
-  for (int check = 0; check < kChecks; ++check) {
-    if (ready()) return true;
+bool wait_until(Event& event, Patience& patience, std::chrono::microseconds spin, const Waiting& waiting, Ready&& ready) {
+  const std::uint32_t checks = patience.checks();
+  for (std::uint32_t check = 0; check < checks; ++check) {
+    if (ready()) {
+      patience.answered(check);
+      return true;
+    }
     cpu_pause();
   }
+  patience.gave_up();
   const auto start = Clock::now();
   const auto yield_until = waiting.deadline - start > spin ? start + spin : waiting.deadline;
   while (Clock::now() < yield_until) {

@@ -150,7 +150,7 @@ void Writer::publish() {
 }
 
 void Writer::wait_for_room(const Waiting& waiting) {
-  const bool room = wait_until(ring_.header->freed, arena_->spin(), waiting, [&] {
+  const bool room = wait_until(ring_.header->freed, patience_, arena_->spin(), waiting, [&] {
     arena_->check_open();
     return lacks_segment_ ? pool_.any_free() : slot_free();
   });

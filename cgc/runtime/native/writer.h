@@ -61,6 +61,7 @@ class Writer {
   SegmentPool pool_;
   std::uint64_t generation_;
   std::uint64_t published_;
+  Patience patience_;
   std::uint64_t least_consumed_;  // at least this many were consumed by every reader
 
   // The message being written; members, so that their memory is reused.
