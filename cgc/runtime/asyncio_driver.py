@@ -49,7 +49,8 @@ class AsyncDriver(BaseDriver):
         """
         Submit one execution; returns a future, or one per output.
 
-        Raises as `Driver.execute`, but for the submit time-out, which there is none.
+        Raises as `Driver.execute`, but for the submit time-out, which there is none, and for the death of an actor, of
+        which the future tells.
         """
         self._inlets.check(args, kwargs)
         loop = asyncio.get_running_loop()
@@ -60,7 +61,12 @@ class AsyncDriver(BaseDriver):
                 self._queued.append(None)
                 execution = await loop.run_in_executor(self._helper, self._submit_in_turn, futures, args, kwargs)
         except _core.ChannelClosed:
-            raise await loop.run_in_executor(None, self._session.failure) from None
+            failure = await loop.run_in_executor(None, self._session.failure)
+            if self._session.is_down:
+                raise failure from None
+            execution = self._inlets.submitted
+            for future in futures:  # the news of a death comes with a result, also if the death came before
+                future.set_result(GraphFailure(failure))
         if self._returns_list:
             return [GraphFuture(self, execution, output, output, future) for output, future in enumerate(futures)]
         return GraphFuture(self, execution, 0, None, futures[0])
@@ -76,6 +82,7 @@ class AsyncDriver(BaseDriver):
     def teardown(self, kill_actors: bool = False) -> None:
         super().teardown(kill_actors)
         self._helper.shutdown(wait=False)
+        self._outlets.release(keep_results=False)
 
     def _submit_at_once(
         self, futures: list[asyncio.Future[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -39,6 +39,9 @@ from cgc.runtime.status import ParticipantStatus, explain_lateness
 if TYPE_CHECKING:
     from cgc.runtime.asyncio_driver import AsyncDriver
 
+RELEASE_TIMEOUT = 1.0
+"""Seconds that `teardown` waits for others to notice the end, before it leaves the memory to them."""
+
 
 @dataclass(frozen=True, slots=True)
 class DriverOptions:
@@ -66,6 +69,21 @@ class DriverOptions:
     max_channel_bytes: int = 0
     spin_us: int = -1
     probe_timeout: float = PROBE_TIMEOUT
+
+
+class GraphEndedError(ray.exceptions.ActorDiedError, ray.exceptions.RayChannelError):  # type: ignore[misc]
+    """
+    Executing a graph that the death of an actor has ended.
+
+    Ray raises a `RayChannelError` there, which does not say why; as an `ActorDiedError` this one does.
+    """
+
+    @classmethod
+    def of(cls, death: ray.exceptions.ActorDiedError) -> GraphEndedError:
+        """The same message, actor and cause."""
+        ended = cls.__new__(cls, *death.args)
+        ended.__dict__.update(death.__dict__)
+        return ended
 
 
 def start_driver(
@@ -154,6 +172,18 @@ class BaseDriver:
         """
         self._finalizer.detach()
         self._session.teardown(kill_actors)
+        self._release()
+
+    def _release(self) -> None:
+        """
+        Give the graph's memory back, which a driver object that the user keeps would hold otherwise.
+
+        Not at any price: a teardown in a signal handler may have interrupted the holder of a lock.
+        """
+        if self._submit_lock.acquire(timeout=RELEASE_TIMEOUT):
+            self._inlets.release()
+            self._submit_lock.release()
+        self._session.release()
 
     def _raise_if_too_many_inflight(self, inflight: int) -> None:
         if inflight >= self._max_inflight:
@@ -171,6 +201,11 @@ class BaseDriver:
             "retrieve results, or increase `_max_buffered_results` if buffering is desired, note that this will "
             "increase driver memory usage."
         ) from None
+
+    def _ended_error(self) -> Exception:
+        """Why nothing can be submitted any more."""
+        failure = self._session.failure()
+        return GraphEndedError.of(failure) if isinstance(failure, ray.exceptions.ActorDiedError) else failure
 
     def _submit_timeout_error(self, error: _core.ChannelTimeout) -> ray.exceptions.RayChannelTimeoutError:
         return ray.exceptions.RayChannelTimeoutError(
@@ -204,8 +239,8 @@ class Driver(BaseDriver):
         Submit one execution; returns a ref, or one per output.
 
         Raises ValueError for wrong inputs, TypeError for one that cannot be sent, `RayCgraphCapacityExceeded`,
-        `RayChannelTimeoutError` if there is no room within the submit time-out, and once the graph has ended its
-        reason: `ActorDiedError`, or `RayChannelError` after `teardown`.
+        `RayChannelTimeoutError` if there is no room within the submit time-out, `RayChannelError` after `teardown`,
+        and `GraphEndedError` after a `ray.get` has told that the graph has ended.
         """
         inlets, outlets = self._inlets, self._outlets
         if kwargs or len(args) != inlets.positional or inlets.keywords:
@@ -220,8 +255,10 @@ class Driver(BaseDriver):
             try:
                 self._submit(args, kwargs, self._submit_timeout)
             except BaseException as error:
-                outlets.records.pop(execution, None)
-                self._raise_submission_error(error)
+                # The first news of a death comes from `ray.get`, also if the death came before `execute`.
+                if not (isinstance(error, _core.ChannelClosed) and self._session.ended_untold):
+                    outlets.records.pop(execution, None)
+                    self._raise_submission_error(error)
             if inlets.passes_on:
                 for output, value in inlets.passed_on(args, kwargs):
                     record[output] = value
@@ -265,6 +302,13 @@ class Driver(BaseDriver):
         finally:
             self._fetch_lock.release()
 
+    def _release(self) -> None:
+        if self._fetch_lock.acquire(timeout=RELEASE_TIMEOUT):
+            self._give_up_dropped()
+            self._outlets.release()
+            self._fetch_lock.release()
+        super()._release()
+
     def _wait_for_other_reader(self, timeout: float) -> float:
         """Take the fetch lock while another thread waits for a result; returns what is left of the time-out."""
         begin = time.monotonic()
@@ -302,7 +346,7 @@ class Driver(BaseDriver):
         if isinstance(error, _core.ChannelTimeout):
             raise self._submit_timeout_error(error) from None
         if isinstance(error, _core.ChannelClosed):
-            raise self._session.failure() from None
+            raise self._ended_error() from None
         raise error
 
 

@@ -7,7 +7,7 @@ execution went out, the rest stays here and goes out before the next execution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from cgc.runtime import _core, serialization
@@ -45,6 +45,7 @@ class Inlets:
         self._passed_on = _passed_on(program, self._inputs)
         self.passes_on = bool(self._passed_on)
         self.is_plain = self._is_plain()
+        self._write: Callable[..., None] = _closed
         if self.is_plain:
             self._encode = self._writes[0].encoder.encode
             self._write = self._writes[0].writer.write
@@ -77,6 +78,8 @@ class Inlets:
         try:
             if self._unsent:
                 self.finish(timeout)
+            if not self._writes:
+                _closed()
             self._submit_all(args, kwargs, timeout)
         except BaseException:  # KeyboardInterrupt too: it may come after a message went out
             self._settle()
@@ -104,6 +107,12 @@ class Inlets:
             if write.writer.published < self.submitted:
                 write.send(message, timeout)
             del self._unsent[0]
+
+    def release(self) -> None:
+        """Let go of the channels, after the graph has ended; submitting raises `ChannelClosed` from now on."""
+        self._writes = []
+        self._unsent = []
+        self._write = _closed
 
     def passed_on(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[int, Any]]:
         """(position, value) of the outputs that are inputs."""
@@ -180,6 +189,10 @@ class _DriverWrite:
         if len(errors) == 1:
             return self.encoder.encode(errors[0])
         return self.encoder.encode_many(errors, lambda position, _: errors[position])
+
+
+def _closed(*_: Any) -> NoReturn:
+    raise _core.ChannelClosed
 
 
 def _refuse_input(value: Any, error: Exception) -> NoReturn:

@@ -8,7 +8,7 @@ A *record* holds the outputs of one execution that somebody may still claim; wha
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from cgc.runtime import _core, protocol, serialization
 from cgc.runtime.link import ValueNames, unreadable
@@ -45,7 +45,7 @@ class Outlet:
     __slots__ = ("_name", "next", "places", "read", "reader", "ready", "skip")
 
     def __init__(self, reader: _core.Reader, places: tuple[tuple[int, ...], ...], name: str) -> None:
-        self.reader = reader
+        self.reader: _core.Reader | _ReleasedReader = reader
         self.read = reader.read
         self.skip = reader.skip
         self.ready = reader.ready
@@ -137,6 +137,14 @@ class Outlets:
             while outlet.next <= execution:
                 self._take(outlet, timeout)
 
+    def release(self, keep_results: bool = True) -> None:
+        """Let go of the channels, after the graph has ended; what has arrived stays readable with `keep_results`."""
+        for outlet in self.outlets:
+            while keep_results and outlet.next in self.records and outlet.ready():
+                self._take(outlet, 0.0)
+            outlet.reader = _ReleasedReader(outlet.next)
+            outlet.read, outlet.skip, outlet.ready = outlet.reader.read, outlet.reader.skip, outlet.reader.ready
+
     @property
     def slowest(self) -> int:
         """The least number of messages that were read of an outlet."""
@@ -222,6 +230,21 @@ class Outlets:
         kept = sum(1 for execution in self.records if execution < finished)
         if kept >= self.max_records:
             raise BufferFullError(kept)
+
+
+class _ReleasedReader:
+    """In the place of a reader of a graph that has ended."""
+
+    def __init__(self, consumed: int) -> None:
+        self.consumed = consumed
+
+    def read(self, timeout: float = -1.0) -> NoReturn:
+        raise _core.ChannelClosed
+
+    skip = read
+
+    def ready(self) -> bool:
+        return False
 
 
 class BufferFullError(Exception):

@@ -64,14 +64,14 @@ class Session:
     The shared memory and the workers of one graph, from start to teardown. Thread-safe.
 
     Attributes:
-        arena: The graph's memory.
         members: The actors, by participant number minus one.
         start_refs: By actor the call that started its loop.
     """
 
     def __init__(self, graph: str, arena: _core.Arena, members: Sequence[Member]) -> None:
         self.graph = graph
-        self.arena = arena
+        self._arena: _core.Arena | None = arena
+        self._owner = os.getpid()
         self.members = tuple(members)
         self.start_refs: dict[ray.actor.ActorHandle, ray.ObjectRef[Any]] = {}
         self._dead: set[int] = set()
@@ -117,12 +117,26 @@ class Session:
         return session
 
     @property
+    def arena(self) -> _core.Arena:
+        """The graph's memory; RuntimeError after `release`."""
+        if self._arena is None:
+            raise RuntimeError(f"graph {self.graph} was torn down and its memory released")
+        return self._arena
+
+    @property
     def is_down(self) -> bool:
         """Whether the graph was torn down, by the user or because the driver is gone."""
         return self._is_down
 
+    @property
+    def ended_untold(self) -> bool:
+        """Whether an actor or a failure has ended the graph, and nobody has asked for the reason yet."""
+        return self._failure is None and not self._is_down and self.arena.closed is not None
+
     def status(self) -> list[ParticipantStatus]:
-        """What each actor is doing now."""
+        """What each actor is doing now; nothing after `release`."""
+        if self._arena is None:
+            return []
         now = time.monotonic_ns()
         return [
             read_status(str(member), member.program, self.arena.progress(member.number), now) for member in self.members
@@ -139,10 +153,17 @@ class Session:
 
     def close(self) -> None:
         """End the graph without waiting for anybody: the workers' loops end by themselves. Idempotent, any thread."""
+        if os.getpid() != self._owner:  # a fork of the driver ends: the graph is not its own
+            return
         self._is_down = True
-        self.arena.close(protocol.CLOSED_BY_TEARDOWN, protocol.DRIVER_PARTICIPANT)
+        if self._arena is not None:
+            self._arena.close(protocol.CLOSED_BY_TEARDOWN, protocol.DRIVER_PARTICIPANT)
         for watch in self._watches:
             watcher.forget(watch)
+
+    def release(self) -> None:
+        """Let go of the graph's memory, after `close`. What users hold of it stays."""
+        self._arena = None
 
     def on_kill(self, actor_id: str) -> None:
         """The user has killed an actor, perhaps one of the graph: it ends now, not when the process does."""
@@ -200,7 +221,8 @@ class Session:
 
     def _on_death(self, number: int) -> None:
         self._dead.add(number)
-        self.arena.close(protocol.CLOSED_BY_ACTOR_DEATH, number)
+        if self._arena is not None:
+            self._arena.close(protocol.CLOSED_BY_ACTOR_DEATH, number)
 
     def _find_reason(self) -> Exception:
         code, culprit = self.arena.closed or (0, 0)

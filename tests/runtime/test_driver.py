@@ -9,6 +9,7 @@ import pickle
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -463,3 +464,29 @@ def test_after_teardown(actors):
     assert ray.get(buffered) == 2
     assert ray.get(unread) == 1
     assert ray.get(actors[0].threads.remote()) == []
+
+
+def test_teardown_gives_the_memory_back_although_the_driver_is_kept(actors):
+    def mapped() -> list[str]:
+        return [line for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:cgc" in line]
+
+    driver = start(chain("echo"), actors[:1])
+    held = ray.get(driver.execute(np.arange(1 << 17)))
+    unread = driver.execute(np.arange(1 << 17))
+    eventually(lambda: driver._outlets.outlets[0].ready(), "the second result")
+    driver.teardown()
+    assert mapped()
+    assert int(held[-1]) == int(ray.get(unread)[-1]) == (1 << 17) - 1
+    del held
+    assert mapped() == []
+    assert driver.status() == []
+
+
+def test_a_fork_of_the_driver_leaves_the_graph_alone(actors):
+    with running(chain("echo"), actors[:1]) as driver:
+        child = os.fork()
+        if not child:
+            driver._session.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert ray.get(driver.execute(1)) == 1
