@@ -76,9 +76,15 @@ def _problems(
         if receiver == ends[0]:
             continue
         if transport.is_rendezvous and driver in (ends[0], receiver):
+            # Ray's sentence, for those who look for it.
+            ray = (
+                " (DAG inputs cannot be transferred via accelerator because the driver cannot participate in the"
+                " communicator group)"
+            )
             found.append(
                 f"{describe(value, driver)} cannot go from {ends[0]} to {receiver} via {kind}: the driver is in no"
-                " communicator; use transport 'shm' for values that the driver sends or gets"
+                f" communicator{ray if ends[0] == driver else ''}; use transport 'shm' for values that the driver"
+                " sends or gets"
             )
         elif kind in NEEDS_DEVICE and not (has_gpu(actors[ends[0]]) and has_gpu(actors[receiver])):
             without = " and ".join(end for end in (ends[0], receiver) if not has_gpu(actors[end]))

@@ -238,7 +238,8 @@ def test_compiling_with_a_dead_actor(compiled, mortals):
     x, y, _ = mortals
     ray.kill(x)
     with pytest.raises(ray.exceptions.ActorDiedError):
-        ray.get(x.echo.remote(0))
+        while True:  # for the milliseconds that a kill takes
+            ray.get(x.echo.remote(0), timeout=30)
     with InputNode() as inp:
         dag = y.echo.bind(x.echo.bind(inp))
     with pytest.raises(ray.exceptions.ActorDiedError):
@@ -246,3 +247,17 @@ def test_compiling_with_a_dead_actor(compiled, mortals):
     with InputNode() as inp:
         dag = y.echo.bind(inp)
     assert ray.get(compiled(dag).execute("again")) == "again"
+
+
+def test_execute_does_not_tell_of_a_death_before_get_does(compiled, mortals):
+    """The guide's failure example kills an actor, executes outside of any `try`, and expects the error of `ray.get`."""
+    x, y, _ = mortals
+    with InputNode() as inp:
+        dag = y.echo.bind(x.echo.bind(inp))
+    graph = compiled(dag)
+    ray.kill(x)
+    ref = graph.execute(1)
+    with pytest.raises(ray.exceptions.ActorDiedError):
+        ray.get(ref, timeout=30)
+    with pytest.raises(ray.exceptions.RayChannelError):
+        graph.execute(2)
