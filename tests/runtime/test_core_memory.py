@@ -35,6 +35,14 @@ def test_a_message_beyond_the_limit_is_an_error_and_the_ring_stays_usable() -> N
     assert [reader.read()[0] for _ in range(2)] == [1, 2]
 
 
+@pytest.mark.parametrize("nbytes", [1 << 50, 1 << 62, (1 << 63) - 1, (1 << 64) - 1])
+def test_absurd_sizes_are_an_error(nbytes: int) -> None:
+    writer = Arena.create([(1, 2, 256)], 0).writer(0)
+    with pytest.raises(ChannelMemory):
+        writer.reserve(nbytes)
+    assert len(writer.reserve(MIB)) == MIB
+
+
 def test_one_ring_cannot_take_the_memory_that_another_has() -> None:
     arena = Arena.create([(1, 2, 256), (1, 2, 256)], 0, max_bytes=4 * MIB)
     first, second = arena.writer(0), arena.writer(1)

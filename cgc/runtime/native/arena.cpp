@@ -20,7 +20,6 @@ namespace {
 constexpr std::int32_t kDefaultSpinMicroseconds = 50;  // measured: docs/decisions.md, "Shared-memory channel"
 constexpr std::uint32_t kSpareSegments = 16;           // beyond one a slot: room for leases
 constexpr std::uint64_t kLargeSegment = 2u << 20;      // from here offsets are multiples of the huge page
-constexpr std::uint64_t kMaxFileBytes = 1ull << 62;
 
 std::uint64_t participants_offset(std::uint64_t rings) { return sizeof(ArenaHeader) + rings * sizeof(RingEntry); }
 

@@ -321,19 +321,19 @@ void add_exceptions(nb::module_& module) {
 
 void add_classes(nb::module_& module) {
   using namespace nb::literals;
-  nb::class_<PyWriter>(module, "Writer")
+  nb::class_<PyWriter>(module, "Writer", nb::is_final())
       .def("write", &write, "kind"_a, "data"_a, "buffers"_a = nb::tuple(), "timeout"_a = -1.0)
       .def("reserve", &reserve, "nbytes"_a, "timeout"_a = -1.0)
       .def_prop_ro("published", [](const PyWriter& self) { return self.writer.published(); })
       .def("lag", &lag);
 
-  nb::class_<PyReader>(module, "Reader")
+  nb::class_<PyReader>(module, "Reader", nb::is_final())
       .def("read", &read, "timeout"_a = -1.0)
       .def("skip", &skip, "timeout"_a = -1.0)
       .def("ready", &ready)
       .def_prop_ro("consumed", [](const PyReader& self) { return self.reader.consumed(); });
 
-  nb::class_<Arena>(module, "Arena")
+  nb::class_<Arena>(module, "Arena", nb::is_final())
       .def_static("create", &create, "rings"_a, "participants"_a, "max_bytes"_a = 0, "spin_us"_a = -1)
       .def_static("attach", &attach, "handle"_a)
       .def_prop_ro("handle", &handle_of)
@@ -359,5 +359,6 @@ NB_MODULE(_core, module) {
   cgc::bind_block(module);
   cgc::add_classes(module);
   module.def("map_private", &cgc::map_private, nb::arg("view"));
+  module.attr("ArenaHandle") = nb::handle(reinterpret_cast<PyObject*>(&PyTuple_Type));  // an alias in the stub
   module.def("memcpy_threshold", [] { return cgc::kViewBytes; });
 }

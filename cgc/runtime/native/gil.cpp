@@ -40,6 +40,8 @@ PyMethodDef at_exit_method = {"_at_exit", at_exit, METH_NOARGS, nullptr};
 }  // namespace
 
 void install_exit_protocol() {
+  // The threads that were entering are not in the child.
+  pthread_atfork(nullptr, nullptr, [] { entering.store(0, std::memory_order_seq_cst); });
   PyObject* handler = PyCFunction_New(&at_exit_method, nullptr);
   PyObject* module = PyImport_ImportModule("atexit");
   PyObject* result = handler && module ? PyObject_CallMethod(module, "register", "O", handler) : nullptr;

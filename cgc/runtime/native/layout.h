@@ -27,6 +27,10 @@
 //                              high, which costs later notifiers a system call each and nothing else. A notifier killed
 //                              between change and wake costs the sleeper one slice of its sleep (wait.h).
 //
+// What a killed process leaves behind for a successor in its role: a reader, the bits of segments that it held, which
+// stay in use; a writer, at most one segment with bits set but not published, or not yet in the table. Both cost memory
+// until the arena goes, and nothing else.
+//
 // Memory orders, beside each use:  release/acquire on `published` and `consumed` carry slots and segments between the
 // processes; the pairs condition/`sleepers` need a total order (each side stores one and loads the other), therefore
 // conditions and `sleepers` use sequentially consistent operations, not fences, which ThreadSanitizer cannot see.
@@ -51,6 +55,7 @@ constexpr std::uint32_t kMaxSlots = 1u << 20;
 constexpr std::uint32_t kMaxRings = 1u << 20;
 constexpr std::uint32_t kMaxParticipants = 1u << 20;
 constexpr std::uint64_t kMaxSlotBytes = 1ull << 40;
+constexpr std::uint64_t kMaxFileBytes = 1ull << 62;  // sums of checked sizes stay far from overflow
 
 constexpr std::uint64_t kClosedFlag = 1ull << 63;
 constexpr std::uint32_t kInSlot = 0xffffffffu;  // Part::segment of what lies in the slot itself

@@ -25,6 +25,7 @@ SegmentPool::SegmentPool(std::shared_ptr<Arena> arena, const Ring& ring)
 }
 
 std::uint32_t SegmentPool::try_acquire(std::uint64_t bytes) {
+  if (bytes > kMaxFileBytes) throw OutOfMemory("a message of " + describe_bytes(bytes) + " is more than a file can hold");
   std::uint32_t index = best_fit(bytes);
   if (index == kNone) {
     const std::uint64_t capacity = segment_capacity(bytes);
