@@ -105,7 +105,7 @@ def _message(
         if user is None:
             remedy = f"remove @{name} from its receivers"
             raise PassError(f"@{name} does not use what a transfer brings", PASS_NAME, transfer.name, remedy)
-    expected = message_cost(transfer.transport, transfer.value.type, cost)
+    expected = message_cost(transfer.transport, [transfer.value.type], cost)
     return Message(
         source=source,
         sender=number[transfer.sender_name],

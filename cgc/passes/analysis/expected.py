@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cgc.ir import (
@@ -40,7 +40,11 @@ def operation_us(operation: Operation, actors: Mapping[str, ActorOp], cost: Cost
 
 @dataclass(frozen=True, slots=True)
 class MessageCost:
-    """What a message costs: its expected bytes, and microseconds as `cgc.passes.analysis.order.Message` has them."""
+    """
+    What a message costs: its expected bytes, and microseconds as `cgc.passes.analysis.order.Message` has them.
+
+    Where both ends meet, both are busy for all of it: `send_us` has the latency too, and the rest is 0.
+    """
 
     nbytes: int
     send_us: float
@@ -48,10 +52,12 @@ class MessageCost:
     recv_us: float
 
 
-def message_cost(transport: TransportAttr, value_type: Attribute, cost: CostModel) -> MessageCost:
-    """What a message of this type costs on this transport."""
+def message_cost(transport: TransportAttr, value_types: Iterable[Attribute], cost: CostModel) -> MessageCost:
+    """What a message that carries values of these types costs on this transport."""
     link = cost.link(transport.kind.data)
-    nbytes = value_bytes(value_type, cost)
+    nbytes = sum(value_bytes(value_type, cost) for value_type in value_types)
+    if transport.is_rendezvous:
+        return MessageCost(nbytes, link.copy_us(nbytes) + link.latency_us, 0.0, 0.0)
     return MessageCost(nbytes, link.copy_us(nbytes), link.latency_us, link.overhead_us)
 
 

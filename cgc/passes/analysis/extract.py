@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from cgc.errors import PassError
 from cgc.ir import (
+    Attribute,
     CallOp,
     ChannelReadOp,
     CollectiveOp,
@@ -30,7 +31,7 @@ from cgc.ir import (
     location_text,
 )
 from cgc.passes.analysis.cost import CostModel
-from cgc.passes.analysis.expected import operation_us, value_bytes
+from cgc.passes.analysis.expected import message_cost, operation_us
 from cgc.passes.analysis.schedule import RENDEZVOUS, Channel, Kind, Process, Schedule, Step
 from cgc.passes.graph_view import Communication, actors_of, channels_of, communication, driver_of, programs_of
 
@@ -66,7 +67,7 @@ class _Draft:
     name: str
     transport: TransportAttr
     slots: int
-    nbytes: int = 0
+    types: list[Attribute] = field(default_factory=list)
     writer: int | None = None
     readers: list[int] = field(default_factory=list)
 
@@ -162,7 +163,7 @@ class _Extraction:
         )
         if sends:
             draft.writer = index
-            draft.nbytes = sum(value_bytes(value.type, self.cost) for value in operation.operands)
+            draft.types = [value.type for value in operation.operands]
         else:
             draft.readers.append(index)
         meets = draft.transport.is_rendezvous or isinstance(operation, CollectiveOp)
@@ -189,16 +190,16 @@ class _Extraction:
     def _channel(self, draft: _Draft) -> Channel:
         if draft.writer is None:
             raise PassError(f"nobody sends {draft.name}", "verify-schedule")
-        link = self.cost.link(draft.transport.kind.data)
+        expected = message_cost(draft.transport, draft.types, self.cost)
         slots = draft.slots if self.most_slots is None else min(draft.slots, self.most_slots)
         return Channel(
             name=draft.name,
             writer=draft.writer,
             readers=tuple(draft.readers),
             slots=RENDEZVOUS if draft.transport.is_rendezvous else slots,
-            write_us=link.copy_us(draft.nbytes),
-            latency_us=link.latency_us,
-            read_us=link.overhead_us,
+            write_us=expected.send_us,
+            latency_us=expected.latency_us,
+            read_us=expected.recv_us,
         )
 
 

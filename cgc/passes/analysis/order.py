@@ -8,7 +8,8 @@ file chooses a good one among the valid orders, by list scheduling against the c
 * a message is sent as soon as it exists, and taken just before the first call that needs it, unless both ends have to
   meet: then at the earliest moment at which neither is busy;
 * among messages that could go at the same moment, the one on the longest remaining path goes first, then the larger
-  one, then the one bound first.
+  one, then the one bound first;
+* where ends have to meet, several policies are tried and what is predicted to be shortest is taken (`Policy`).
 
 Only lists and integers decide, never a hash, so that every run gives the same order. O(n log n) in the events.
 """
@@ -27,6 +28,19 @@ class EventKind(Enum):
     SEND = "S"
     RECV = "R"
     MEET = "M"
+
+
+class Policy(Enum):
+    """
+    What an actor does that has a message to meet for, while the other end is busy.
+
+    `GO_ON` begins the next call. `WAIT` begins no call. `BY_POSITION` does not look at time at all: messages first,
+    then calls by their number on their actor, so that all actors advance alike.
+    """
+
+    GO_ON = "go on"
+    WAIT = "wait"
+    BY_POSITION = "by position"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +106,11 @@ def global_order(actors: int, tasks: list[Task], messages: list[Message]) -> lis
     `tasks` must be in a topological order that is also the order of binding. Every message appears as one `SEND`
     and one `RECV` per receiver, or as one `MEET`.
     """
-    return _Scheduler(actors, tasks, messages).run()
+    policies = Policy if any(message.meets for message in messages) else [Policy.GO_ON]
+    found = [_Scheduler(actors, tasks, messages, policy) for policy in policies]
+    for scheduler in found:
+        scheduler.run()
+    return min(found, key=lambda scheduler: scheduler.makespan).order
 
 
 def tails(actors: int, tasks: list[Task], messages: list[Message]) -> tuple[list[float], list[float]]:
@@ -141,7 +159,9 @@ class _ActorState:
 class _Scheduler:
     """List scheduling: repeatedly the actor whose next event can start first does it."""
 
-    def __init__(self, actors: int, tasks: list[Task], messages: list[Message]) -> None:
+    def __init__(self, actors: int, tasks: list[Task], messages: list[Message], policy: Policy) -> None:
+        self.waits = policy is Policy.WAIT
+        self.timed = policy is not Policy.BY_POSITION
         self.tasks = tasks
         self.messages = messages
         self.task_tail, self.message_tail = tails(actors, tasks, messages)
@@ -161,6 +181,11 @@ class _Scheduler:
             for actor, consumer in message.receivers:
                 self.missing[consumer] += 1
                 self.consumed_at[actor].setdefault(consumer, []).append(number)
+
+    @property
+    def makespan(self) -> float:
+        """When the last actor has done all of its own."""
+        return max((state.free for state in self.actors), default=0.0)
 
     def run(self) -> list[Event]:
         for actor in range(len(self.actors)):
@@ -189,29 +214,35 @@ class _Scheduler:
         state = self.actors[actor]
         if state.sends:
             tail, nbytes, number = state.sends[0]
-            return (state.free, 0, tail, nbytes, number, actor)
+            return (self._time(state.free), 0, tail, nbytes, number, actor)
         found: list[Candidate] = []
         for number in state.meets:
             receiver = self.messages[number].receivers[0][0]
             start = max(state.free, self.actors[receiver].free)
-            found.append((start, 0, *self._key(number), actor))
+            found.append((self._time(start), 0, *self._key(number), actor))
         if state.inbox:
             visible, number = state.inbox[0]
-            found.append((max(state.free, visible), 0, *self._key(number), actor))
+            found.append((self._time(max(state.free, visible)), 0, *self._key(number), actor))
         if state.done < len(state.tasks):
             index = state.tasks[state.done]
             if self.missing[index] == 0 and self._leads(actor, index):
                 start = max(self.actors[other].free for other in self.tasks[index].actors)
-                found.append((start, 1, -self.task_tail[index], 0, index, actor))
+                urgency = -self.task_tail[index] if self.timed else state.done
+                found.append((self._time(start), 1, urgency, 0, index, actor))
         return min(found, default=None)
+
+    def _time(self, start: float) -> float:
+        return start if self.timed else 0.0
 
     def _key(self, number: int) -> tuple[float, int, int]:
         return (-self.message_tail[number], -self.messages[number].nbytes, number)
 
     def _leads(self, actor: int, index: int) -> bool:
-        """True for the first participant of a task that is next for all its participants."""
+        """True for the first participant of a task that all its participants can do next."""
         participants = self.tasks[index].actors
         if participants[0] != actor:
+            return False
+        if self.waits and any(self.actors[other].meets for other in participants):
             return False
         return all(self._next_task(other) == index for other in participants[1:])
 
@@ -220,18 +251,19 @@ class _Scheduler:
         return state.tasks[state.done] if state.done < len(state.tasks) else None
 
     def _perform(self, candidate: Candidate) -> None:
-        start, is_task, _, _, index, actor = candidate
+        _, is_task, _, _, index, actor = candidate
         if is_task:
-            self._do_task(index, start)
+            self._do_task(index)
         elif self.messages[index].meets:
-            self._do_meet(index, start)
+            self._do_meet(index)
         elif self.messages[index].sender == actor and self.visible[index] is None:
-            self._do_send(index, start)
+            self._do_send(index)
         else:
-            self._do_recv(index, actor, start)
+            self._do_recv(index, actor)
 
-    def _do_task(self, index: int, start: float) -> None:
+    def _do_task(self, index: int) -> None:
         task = self.tasks[index]
+        start = max(self.actors[actor].free for actor in task.actors)
         self.order.append(Event(EventKind.TASK, index, task.actors[0]))
         for actor in task.actors:
             state = self.actors[actor]
@@ -265,11 +297,11 @@ class _Scheduler:
             if visible is not None and not self.messages[number].meets:
                 heapq.heappush(self.actors[actor].inbox, (visible, number))
 
-    def _do_send(self, number: int, start: float) -> None:
+    def _do_send(self, number: int) -> None:
         message = self.messages[number]
         sender = self.actors[message.sender]
         heapq.heappop(sender.sends)
-        sender.free = start + message.send_us
+        sender.free += message.send_us
         visible = self.visible[number] = sender.free + message.latency_us
         self.order.append(Event(EventKind.SEND, number, message.sender))
         for actor, consumer in message.receivers:
@@ -278,19 +310,20 @@ class _Scheduler:
                 self._propose(actor)
         self._propose(message.sender)
 
-    def _do_recv(self, number: int, actor: int, start: float) -> None:
+    def _do_recv(self, number: int, actor: int) -> None:
         state = self.actors[actor]
-        heapq.heappop(state.inbox)
-        state.free = start + self.messages[number].recv_us
+        visible, _ = heapq.heappop(state.inbox)
+        state.free = max(state.free, visible) + self.messages[number].recv_us
         self.order.append(Event(EventKind.RECV, number, actor))
         self._received(number, actor)
 
-    def _do_meet(self, number: int, start: float) -> None:
+    def _do_meet(self, number: int) -> None:
         message = self.messages[number]
         sender = self.actors[message.sender]
         receiver = message.receivers[0][0]
         sender.meets.remove(number)
-        sender.free = self.actors[receiver].free = start + message.send_us
+        self._propose_leader(message.sender)
+        sender.free = self.actors[receiver].free = max(sender.free, self.actors[receiver].free) + message.send_us
         self.order.append(Event(EventKind.MEET, number, message.sender))
         self._received(number, receiver)
         self._propose(message.sender)

@@ -1,10 +1,11 @@
 """
 A global order in which meetings run beside calls: list scheduling over calls, send streams and recv streams.
 
-A message whose ends have to meet is issued on streams of both actors as soon as its value exists. On the receiver this
-is before the call that runs at that moment, whose place in the order is where it ends; so the receiver is ready when
-the sender comes, and neither waits with its calls. What each receiver has issued but not yet used is bounded: beyond
-`budget` bytes a message is held back until it is needed or there is room. Everything else is as in `order.py`.
+A message whose ends have to meet is issued on streams of both actors as soon as its value exists and both streams are
+free; among several, the one on the longest remaining path goes first. At both ends the issue stands before the call
+that runs at that moment, whose own place in the order is where it ends, so that neither waits with its calls. What each
+receiver has issued but not yet used is bounded: beyond `budget` bytes a message is held back until it is needed or
+there is room. Everything else is as in `order.py`.
 
 The order is valid for the same reason as there: an operation is appended when it is done, or issued, and thus behind
 all that it needs.
@@ -47,9 +48,10 @@ class _Actor:
     busy: bool = False
     sends: list[tuple[float, int, int]] = field(default_factory=list)
     inbox: list[int] = field(default_factory=list)
-    held: list[tuple[float, int, int]] = field(default_factory=list)
-    send_free: float = 0.0
-    recv_free: float = 0.0
+    outbound: dict[int, None] = field(default_factory=dict)
+    inbound: dict[int, None] = field(default_factory=dict)
+    sending: bool = False
+    receiving: bool = False
     issued_bytes: int = 0
     peak_bytes: int = 0
 
@@ -144,8 +146,7 @@ class _Overlap:
         for number in self.needs.get((actor, index), ()):
             if self.messages[number].meets:
                 state.issued_bytes -= self.messages[number].nbytes
-        while state.held and self._fits(actor, state.held[0][-1]):
-            self._issue(heapq.heappop(state.held)[-1])
+        self._issue_some(state.inbound)
 
     def _end_task(self, index: int) -> None:
         task = self.tasks[index]
@@ -154,47 +155,54 @@ class _Overlap:
             self.actors[actor].busy = False
             self.actors[actor].done += 1
             self._need(actor)
-        for number in sorted(self.by_source[index], key=self._key):
+        for number in self.by_source[index]:
             message = self.messages[number]
-            if not message.meets:
-                heapq.heappush(self.actors[message.sender].sends, self._key(number))
-                continue
-            receiver, consumer = message.receivers[0]
-            if self._fits(receiver, number) or self._next_task(receiver) == consumer:
-                self._issue(number)
+            sender = self.actors[message.sender]
+            if message.meets:
+                sender.outbound[number] = None
+                self.actors[message.receivers[0][0]].inbound[number] = None
             else:
-                heapq.heappush(self.actors[receiver].held, self._key(number))
+                heapq.heappush(sender.sends, self._key(number))
         for actor in task.actors:
+            self._issue_some(self.actors[actor].outbound)
+            self._issue_some(self.actors[actor].inbound)
             self._start(actor)
 
     def _need(self, actor: int) -> None:
-        """What the next task needs is not held back any longer, and buffered messages that are there are taken."""
-        state, index = self.actors[actor], self._next_task(actor)
-        if index is None:
-            return
-        for number in self.needs.get((actor, index), ()):
-            if self.messages[number].meets:
-                if self._key(number) in state.held:
-                    state.held.remove(self._key(number))
-                    heapq.heapify(state.held)
-                    self._issue(number)
-            elif (number, actor) in self.visible:
-                state.inbox.append(number)
+        """Take the buffered messages of the next task that are there already."""
+        index = self._next_task(actor)
+        for number in self.needs.get((actor, index), ()) if index is not None else ():
+            if (number, actor) in self.visible:
+                self.actors[actor].inbox.append(number)
 
-    def _fits(self, actor: int, number: int) -> bool:
-        return self.actors[actor].issued_bytes + self.messages[number].nbytes <= self.budget
+    def _issue_some(self, waiting: dict[int, None]) -> None:
+        """Issue what can be of the meetings that wait, the most urgent first."""
+        while True:
+            number = min((number for number in waiting if self._may_issue(number)), key=self._key, default=None)
+            if number is None:
+                return
+            self._issue(number)
+
+    def _may_issue(self, number: int) -> bool:
+        """True if both streams are free, and the message fits into the receiver's budget or is needed next."""
+        message = self.messages[number]
+        receiver, consumer = message.receivers[0]
+        target = self.actors[receiver]
+        if self.actors[message.sender].sending or target.receiving:
+            return False
+        return target.issued_bytes + message.nbytes <= self.budget or self._next_task(receiver) == consumer
 
     def _issue(self, number: int) -> None:
-        """Put a meeting on the streams of both ends; it runs when both streams come to it."""
+        """Put a meeting on the streams of both ends."""
         message = self.messages[number]
         receiver = message.receivers[0][0]
         source, target = self.actors[message.sender], self.actors[receiver]
+        del source.outbound[number], target.inbound[number]
+        source.sending = target.receiving = True
         target.issued_bytes += message.nbytes
         target.peak_bytes = max(target.peak_bytes, target.issued_bytes)
         self.line.append(Event(EventKind.MEET, number, message.sender))
-        end = max(self.now, source.send_free, target.recv_free) + message.send_us
-        source.send_free = target.recv_free = end
-        self._after(end - self.now, EventKind.MEET, number, receiver)
+        self._after(message.send_us, EventKind.MEET, number, receiver)
 
     def _end_send(self, number: int, actor: int) -> None:
         message = self.messages[number]
@@ -207,7 +215,11 @@ class _Overlap:
     def _arrive(self, number: int, actor: int) -> None:
         """A message is there: one that meets is in its place, a buffered one can be taken when its task is next."""
         if self.messages[number].meets:
+            source, target = self.actors[self.messages[number].sender], self.actors[actor]
+            source.sending = target.receiving = False
             self._received(number, actor)
+            self._issue_some(source.outbound)
+            self._issue_some(target.inbound)
             return
         self.visible.add((number, actor))
         if self._next_task(actor) == self.consumer[number][actor]:

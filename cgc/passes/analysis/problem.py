@@ -110,7 +110,7 @@ def _add_message(
         receivers.append((actor, min(known)))
     if source is None:
         return False
-    expected = message_cost(send.transport, send.value.type, cost)
+    expected = message_cost(send.transport, [send.value.type], cost)
     sender = next(actor for actor, operation in problem.operations[source].items() if send.value in operation.results)
     problem.messages.append(
         Message(

@@ -1,0 +1,56 @@
+"""The schedules of the zoo: near the bound that no schedule can beat, and never worse than Ray's own."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+TABLE = Path(__file__).parents[2] / "tools" / "zoo" / "table.py"
+
+
+def _load():
+    spec = importlib.util.spec_from_file_location("zoo_table", TABLE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["zoo_table"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+zoo = _load()
+
+
+@pytest.fixture(scope="module", params=list(zoo.ZOO))
+def measured(request):
+    """The columns of one graph of the zoo."""
+    return zoo.measure(zoo.ZOO[request.param])
+
+
+def test_streams_come_within_five_percent_of_the_bound(measured):
+    assert measured["bound in bind order"] <= measured["cgc streams"] <= 1.05 * measured["bound in bind order"]
+
+
+def test_streams_are_never_worse_than_programs(measured):
+    assert measured["cgc streams"] <= measured["cgc"]
+
+
+def test_never_worse_than_ray_where_ray_finds_an_order(measured):
+    tolerance = 1.001  # less is within the error of any cost model
+    assert measured["cgc"] <= tolerance * measured.get("Ray", float("inf"))
+    assert measured["cgc streams"] <= tolerance * measured.get("Ray overlap", float("inf"))
+
+
+def test_bounds_are_in_order(measured):
+    assert measured["bound"] <= measured["bound in bind order"] <= measured["cgc"]
+
+
+def test_ray_finds_an_order_for_pipelines():
+    """The comparison is with Ray's real scheduler, which does find these."""
+    for name in ("GPipe", "1F1B", "interleaved 1F1B", "zero bubble H1"):
+        assert {"Ray", "Ray overlap"} <= set(zoo.measure(zoo.ZOO[name]))
+
+
+def test_a_call_with_two_meetings_is_refused_by_ray_and_compiles_here():
+    measured = zoo.measure(zoo.ZOO["skip edges"])
+    assert "Ray" not in measured
+    assert measured["cgc"] > 0
