@@ -132,7 +132,7 @@ class BaseDriver:
         self._submit_timeout: float = _default(options.submit_timeout, context.submit_timeout)
         self._get_timeout: float = _default(options.get_timeout, context.get_timeout)
         self._max_inflight: int = _default(options.max_inflight_executions, context.max_inflight_executions)
-        self._inlets = Inlets(program, session.arena)
+        self._inlets = Inlets(program, session.arena, {member.symbol: member.handle for member in session.members})
         self._outlets = Outlets(
             program, session.arena, _default(options.max_buffered_results, context.max_buffered_results)
         )

@@ -7,11 +7,14 @@ execution went out, the rest stays here and goes out before the next execution.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import ray.actor
+
 from cgc.runtime import _core, serialization
-from cgc.runtime.link import ContainedRefs, Registers, ValueNames, unplaceable
+from cgc.runtime.handover import OfferKeeper, bring_to
+from cgc.runtime.link import Registers, ValueNames, unplaceable
 from cgc.runtime.program import ChannelSpec, Input, Output, Program, Write
 from cgc.runtime.task_errors import ErrorValue
 
@@ -28,7 +31,7 @@ class Inlets:
         is_plain: Whether `submit_plain` may be used.
     """
 
-    def __init__(self, program: Program, arena: _core.Arena) -> None:
+    def __init__(self, program: Program, arena: _core.Arena, actors: Mapping[str, ray.actor.ActorHandle]) -> None:
         self._inputs = [operation for operation in program.operations if isinstance(operation, Input)]
         keys = {operation.key for operation in self._inputs}
         whole = None in keys
@@ -38,7 +41,7 @@ class Inlets:
         channels = {channel.name: channel for channel in program.channels}
         names = ValueNames(program)
         self._writes = [
-            _DriverWrite(operation, channels[operation.channel], arena, self._registers, names)
+            _DriverWrite(operation, channels[operation.channel], arena, self._registers, names, actors)
             for operation in program.operations
             if isinstance(operation, Write)
         ]
@@ -50,7 +53,7 @@ class Inlets:
             self._encode = self._writes[0].encoder.encode
             self._write = self._writes[0].writer.write
             self._encoder = self._writes[0].encoder
-            self._kept_entries = self._writes[0].kept.entries
+            self._kept = self._writes[0].keeper.entries
         self._unsent: list[tuple[_DriverWrite, serialization.Message]] = []
         self.submitted = 0
 
@@ -94,8 +97,8 @@ class Inlets:
                 _refuse_input(args[0], error)
             self._write(kind, blob, buffers, timeout)
             self.submitted += 1
-            if self._kept_entries or self._encoder.contained:
-                self._writes[0].kept.update()
+            if self._kept or self._encoder.offers:
+                self._writes[0].keep_offers()
         except BaseException:
             self._settle()
             raise
@@ -157,12 +160,18 @@ class _DriverWrite:
     """One write of the driver's program."""
 
     def __init__(
-        self, operation: Write, channel: ChannelSpec, arena: _core.Arena, registers: Registers, names: ValueNames
+        self,
+        operation: Write,
+        channel: ChannelSpec,
+        arena: _core.Arena,
+        registers: Registers,
+        names: ValueNames,
+        actors: Mapping[str, ray.actor.ActorHandle],
     ) -> None:
         self.writer = arena.writer(channel.index)
         self.encoder = serialization.Encoder()
         self.sources = operation.values
-        self.kept = ContainedRefs(self.writer, channel.slots, self.encoder)
+        self.keeper = OfferKeeper(self.writer, channel.slots, bring_to([actors[reader] for reader in channel.readers]))
         self._registers = registers
         self._names = names
         self._operation = operation
@@ -179,7 +188,11 @@ class _DriverWrite:
     def send(self, message: serialization.Message, timeout: float) -> None:
         kind, blob, buffers = message
         self.writer.write(kind, blob, buffers, timeout)
-        self.kept.update()
+        self.keep_offers()
+
+    def keep_offers(self) -> None:
+        offers, self.encoder.offers = self.encoder.offers, ()
+        self.keeper.update(offers)
 
     def error_message(self, error: MemoryError) -> serialization.Message:
         """What the readers get instead of inputs for which there is no shared memory."""

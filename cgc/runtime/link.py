@@ -8,11 +8,11 @@ A step takes no arguments; it works on the registers that were bound into it. Er
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cgc.runtime import _core, ray_internals, serialization
+from cgc.runtime.handover import OfferKeeper
 from cgc.runtime.program import (
     Argument,
     Call,
@@ -96,32 +96,6 @@ def _targets(operation: Operation) -> tuple[int, ...]:
     return operation.into if isinstance(operation, Read | Call | Collective) else ()
 
 
-class ContainedRefs:
-    """
-    Keeps ObjectRefs and actor handles alive that travel inside messages, until the receiver must hold its own.
-
-    That is the case once the slot of a message has been used again: every reader has taken later messages since.
-    """
-
-    __slots__ = ("_encoder", "_slots", "_writer", "entries")
-
-    def __init__(self, writer: _core.Writer, slots: int, encoder: serialization.Encoder) -> None:
-        self._writer = writer
-        self._slots = slots
-        self._encoder = encoder
-        self.entries: deque[tuple[int, tuple[Any, ...]]] = deque()
-        """(messages published, what the last one contained). While this is empty `update` may be left out."""
-
-    def update(self) -> None:
-        """After a message: keep what it contained, and let go of what is old."""
-        published = self._writer.published
-        while self.entries and self.entries[0][0] + self._slots < published:
-            self.entries.popleft()
-        if self._encoder.contained:
-            self.entries.append((published, self._encoder.contained))
-            self._encoder.contained = ()
-
-
 def unsendable(value: Any, name: str, error: Exception) -> ErrorValue:
     """What is sent instead of a value that cannot be pickled."""
     kind = type(value)
@@ -188,8 +162,8 @@ def _link_write(
     encoder = serialization.Encoder()
     encode = encoder.encode
     write = writer.write
-    kept = ContainedRefs(writer, channel.slots, encoder)
-    kept_entries = kept.entries
+    keeper = OfferKeeper(writer, channel.slots)
+    kept = keeper.entries
     sources = operation.values
     source = sources[0]
     drop = operation.drop
@@ -207,8 +181,9 @@ def _link_write(
             write(kind, blob, buffers)
         except MemoryError as error:
             write_without_memory(error)
-        if kept_entries or encoder.contained:
-            kept.update()
+        if kept or encoder.offers:
+            keeper.update(encoder.offers)
+            encoder.offers = ()
         for register in drop:
             registers[register] = None
 
@@ -218,8 +193,9 @@ def _link_write(
             write(kind, blob, buffers)
         except MemoryError as error:
             write_without_memory(error)
-        if kept_entries or encoder.contained:
-            kept.update()
+        if kept or encoder.offers:
+            keeper.update(encoder.offers)
+            encoder.offers = ()
         for register in drop:
             registers[register] = None
 

@@ -26,6 +26,8 @@ ERROR: Final = 7
 MULTI: Final = 8
 TENSORS: Final = 9
 """A header: the tensors of the value follow on the channel's communicator."""
+OBJECT_WITH_REFERENCES: Final = 10
+"""An OBJECT that contains ObjectRefs or actor handles, behind the head of its offer, see handover.py."""
 
 # Why an arena was closed: the `code` of `Arena.close`; `culprit` is the participant's number.
 CLOSED_BY_TEARDOWN: Final = 1

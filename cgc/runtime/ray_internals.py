@@ -86,26 +86,27 @@ def refuse_serialization(cls: type, message: str) -> None:
 
 
 def dumps_in_band(
-    value: Any, pickler_class: Callable[..., Any], buffer_callback: Callable[[Any], Any]
-) -> tuple[bytes, tuple[Any, ...]]:
+    value: Any, pickler_class: Callable[..., Any], buffer_callback: Callable[[Any], Any] | None
+) -> tuple[bytes, Any]:
     """
-    Pickle `value` with a `CloudPickler` subclass; returns the blob and the ObjectRefs and handles found in it.
+    Pickle `value` with a `CloudPickler` or subclass; returns the blob and the pickler.
 
     Ray pins a reference for the rest of the process when it is pickled outside of "in-band" serialization; in-band
-    the references are collected instead, and their lifetime is the caller's business.
+    its lifetime is the caller's business.
     """
     context = _serialization_context()
     with io.BytesIO() as file:
+        pickler = pickler_class(file, protocol=5, buffer_callback=buffer_callback)
         if context is None:
-            pickler_class(file, protocol=5, buffer_callback=buffer_callback).dump(value)
-            return file.getvalue(), ()
+            pickler.dump(value)
+            return file.getvalue(), pickler
         context.set_in_band_serialization()
         try:
-            pickler_class(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+            pickler.dump(value)
         finally:
             context.set_out_of_band_serialization()
-            contained = context.get_and_clear_contained_object_refs()
-        return file.getvalue(), tuple(contained)
+            context.get_and_clear_contained_object_refs()
+        return file.getvalue(), pickler
 
 
 def dump_task_error(error: ray.exceptions.RayTaskError) -> bytes:

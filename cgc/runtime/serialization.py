@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from cgc.runtime import protocol, ray_internals
+from cgc.runtime import handover, protocol, ray_internals
 from cgc.runtime.task_errors import ErrorValue
 
 Buffer = Any  # collections.abc.Buffer exists from Python 3.12 on
@@ -41,10 +41,10 @@ class Encoder:
     Makes messages of values for one channel. One thread at a time.
 
     Attributes:
-        contained: ObjectRefs and actor handles in the last value: they must live until the receiver holds its own.
+        offers: The references in the last message, to be given to an `OfferKeeper` and then cleared.
     """
 
-    __slots__ = ("_buffers", "_chunks", "_clear_memo", "_dump", "_slow_turns", "contained")
+    __slots__ = ("_buffers", "_chunks", "_clear_memo", "_dump", "_slow_turns", "offers")
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -53,7 +53,7 @@ class Encoder:
         self._dump = pickler.dump
         self._clear_memo = pickler.clear_memo
         self._slow_turns = 0
-        self.contained: tuple[Any, ...] = ()
+        self.offers: tuple[handover.Offer, ...] = ()
 
     def encode(self, value: Any) -> Message:
         """The message of one value. Raises what the value's pickling raises (TypeError, PicklingError, ...)."""
@@ -69,14 +69,14 @@ class Encoder:
         table: list[int] = []
         blobs: list[Buffer] = []
         buffers: list[Buffer] = []
-        contained: tuple[Any, ...] = ()
+        offers: tuple[handover.Offer, ...] = ()
         for position, value in enumerate(values):
             try:
                 kind, blob, out_of_band = self.encode(value)
             except Exception as error:
                 kind, blob, out_of_band = self.encode(replace(position, error))
-            contained += self.contained
-            self.contained = ()
+            offers += self.offers
+            self.offers = ()
             size = len(blob)
             if size >= BLOB_OUT_OF_BAND:
                 buffers.append(blob)
@@ -85,7 +85,7 @@ class Encoder:
                 blobs.append(blob)
             table += (kind, size, len(out_of_band))
             buffers += out_of_band
-        self.contained = contained
+        self.offers = offers
         return protocol.MULTI, b"".join([_table_struct(len(values)).pack(*table), *blobs]), buffers
 
     def _pickle(self, value: Any) -> Message:
@@ -111,8 +111,12 @@ class Encoder:
         def add(buffer: pickle.PickleBuffer) -> None:
             buffers.append(buffer.raw())
 
-        blob, self.contained = ray_internals.dumps_in_band(value, _ValuePickler, add)
-        return protocol.OBJECT, blob, buffers
+        blob, pickler = ray_internals.dumps_in_band(value, _ValuePickler, add)
+        if not pickler.carried:
+            return protocol.OBJECT, blob, buffers
+        offer = handover.Offer(pickler.carried)
+        self.offers = (offer,)
+        return protocol.OBJECT_WITH_REFERENCES, offer.head() + blob, buffers
 
     def _add_buffer(self, buffer: pickle.PickleBuffer) -> None:
         self._buffers.append(buffer.raw())
@@ -210,6 +214,13 @@ def _decode_error(blob: Buffer, _: Sequence[Buffer]) -> ErrorValue:
     return ErrorValue(bytes(blob))
 
 
+def _decode_object_with_references(blob: Buffer, buffers: Sequence[Buffer]) -> Any:
+    references, pickled = handover.take_over(blob)
+    value = pickle.loads(pickled, buffers=buffers)
+    del references  # not before: the value's own count from here on
+    return value
+
+
 def _decode_with(library: str, kind: int) -> Callable[[Buffer, Sequence[Buffer]], Any]:
     """A decoder that loads the library's support, which puts its own decoder in this one's place."""
 
@@ -223,16 +234,17 @@ def _decode_with(library: str, kind: int) -> Callable[[Buffer, Sequence[Buffer]]
 _LIBRARIES = {"numpy": "cgc.runtime.arrays", "torch": "cgc.runtime.tensors"}
 """Root package of a library to the module that supports it."""
 
-DECODERS: list[Callable[[Buffer, Sequence[Buffer]], Any]] = [
-    _decode_object,
-    _decode_bytes,
-    _decode_str,
-    _decode_scalar,
-    _decode_bytearray,
-    _decode_with("numpy", protocol.ARRAY),
-    _decode_with("torch", protocol.TENSOR),
-    _decode_error,
-]
+DECODERS: dict[int, Callable[[Buffer, Sequence[Buffer]], Any]] = {
+    protocol.OBJECT: _decode_object,
+    protocol.BYTES: _decode_bytes,
+    protocol.STR: _decode_str,
+    protocol.SCALAR: _decode_scalar,
+    protocol.BYTEARRAY: _decode_bytearray,
+    protocol.ARRAY: _decode_with("numpy", protocol.ARRAY),
+    protocol.TENSOR: _decode_with("torch", protocol.TENSOR),
+    protocol.ERROR: _decode_error,
+    protocol.OBJECT_WITH_REFERENCES: _decode_object_with_references,
+}
 """Decoders by kind. Libraries replace theirs when they are loaded."""
 
 REDUCERS: dict[type, Callable[[Any], Any]] = {}
@@ -299,10 +311,21 @@ def _load_library_of(cls: type) -> bool:
 
 
 class _ValuePickler(ray_internals.CloudPickler):  # type: ignore[misc]
-    """Ray's pickler, with our reducers for arrays and tensors."""
+    """
+    Ray's pickler, with our reducers for arrays and tensors.
+
+    Attributes:
+        carried: The ObjectRefs and actor handles that were met.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.carried: list[Any] = []
 
     def reducer_override(self, obj: Any) -> Any:
         cls = type(obj)
+        if isinstance(obj, handover.CARRIED):
+            self.carried.append(obj)
         if cls in ray_internals.REGISTERED_REDUCERS:
             return super().reducer_override(obj)
         if cls not in REDUCERS:

@@ -22,6 +22,7 @@ from ray.experimental.compiled_dag_ref import CompiledDAGRef
 from cgc.runtime.program import DRIVER, Constant
 from tests.runtime.helpers import (
     DEADLINE,
+    SLOTS,
     Actor,
     Gate,
     GraphBuilder,
@@ -490,3 +491,35 @@ def test_a_fork_of_the_driver_leaves_the_graph_alone(actors):
             os._exit(0)
         os.waitpid(child, 0)
         assert ray.get(driver.execute(1)) == 1
+
+
+def test_refs_outlive_the_sender_s_own(actors):
+    """The receiver is a holder in Ray's books, however it came to the reference."""
+    other = Actor.remote(bias=100)
+    ray.get(other.pid.remote())
+    makers = {
+        "put": lambda: ray.put(np.arange(200_000)),
+        "small put": lambda: ray.put([1]),
+        "task result": lambda: other.apply.remote(lambda _: np.arange(200_000)),
+        "actor": lambda: Actor.remote(bias=7),
+    }
+    first, second = Actor.remote(), actors[1]
+    for kind, make in makers.items():
+        with running(chain("echo", "keep"), [first, second]) as driver:
+            reference = make()
+            ray.get(reference.pid.remote() if kind == "actor" else reference)
+            count = ray.get(driver.execute([reference]))
+            del reference
+            for _ in range(3 * SLOTS):
+                ray.get(driver.execute(None))
+
+        def use(actor: Any, count: int = count, kind: str = kind) -> bool:
+            (reference,) = actor.kept[count - 1]
+            return ray.get(reference.add.remote(1) if kind == "actor" else reference, timeout=DEADLINE) is not None
+
+        assert ray.get(second.apply.remote(use)), kind
+    with running(chain("apply"), [first]) as driver:
+        reference = ray.get(driver.execute(lambda _: {"k": ray.put(np.arange(200_000))}))["k"]
+        for _ in range(3 * SLOTS):
+            ray.get(driver.execute(lambda _: None))
+        assert int(ray.get(reference, timeout=DEADLINE)[-1]) == 199_999

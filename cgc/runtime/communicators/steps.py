@@ -26,7 +26,8 @@ from cgc.runtime import _core, protocol, serialization
 from cgc.runtime.communicators import fold, tensors
 from cgc.runtime.communicators.groups import Group, WorkerGroups
 from cgc.runtime.communicators.tensors import Metas, TensorMeta
-from cgc.runtime.link import ContainedRefs, Registers, Step, ValueNames, on_actor, unplaceable, unreadable, unsendable
+from cgc.runtime.handover import OfferKeeper
+from cgc.runtime.link import Registers, Step, ValueNames, on_actor, unplaceable, unreadable, unsendable
 from cgc.runtime.program import ChannelSpec, Collective, Operation, Program, Read, Write
 from cgc.runtime.task_errors import ErrorValue
 
@@ -109,7 +110,7 @@ class Sender:
         self._peer = group.ranks[channel.readers[0]]
         self._name = name
         self._encoder = serialization.Encoder()
-        self._kept = ContainedRefs(writer, channel.slots, self._encoder)
+        self._keeper = OfferKeeper(writer, channel.slots)
         self._promised: Metas | None = None
         self._number = 0
 
@@ -121,7 +122,8 @@ class Sender:
             parts = self._take_apart(value)
             if not silent:
                 self._writer.write(*tensors.header(parts, with_metas=self._promised is None))
-                self._kept.update()
+                self._keeper.update(self._encoder.offers)
+                self._encoder.offers = ()
         except MemoryError as error:
             self._send_error(unplaceable(self._name, error), silent)
             return
