@@ -8,6 +8,7 @@ A step takes no arguments; it works on the registers that were bound into it. Er
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -209,6 +210,7 @@ def _link_write(
 def _link_call(operation: Call, instance: Any, registers: Registers) -> Step:
     name = f"{type(instance).__name__}.{operation.method}"
     method = getattr(instance, operation.method)
+    _require_plain_function(method, name)
     compute = _link_arguments(operation, method, registers)
     drop = operation.drop
     targets = operation.into
@@ -240,6 +242,13 @@ def _link_call(operation: Call, instance: Any, registers: Registers) -> Step:
         return ErrorValue.from_exception(error, name, note=note, instance=instance, skip_frames=2)
 
     return call_with_one_result if len(targets) == 1 else call_with_other_results
+
+
+def _require_plain_function(method: Callable[..., Any], name: str) -> None:
+    if inspect.iscoroutinefunction(method):
+        raise TypeError(f"{name} is an async method, which a graph cannot call yet; give the graph a plain one")
+    if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+        raise TypeError(f"{name} is a generator, which has no one result; return a list of what it yields")
 
 
 def _unpack(result: Any, count: int) -> Sequence[Any]:

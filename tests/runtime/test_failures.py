@@ -198,6 +198,21 @@ def test_a_worker_that_cannot_start_stops_the_others():
         assert ray.get(driver.execute(1)) == 1
 
 
+def test_async_methods_and_generators_are_refused():
+    @ray.remote
+    class Modern:
+        async def wait(self, value: Any) -> Any:
+            return value
+
+        def stream(self, value: Any) -> Any:
+            yield value
+
+    with pytest.raises(RuntimeError, match=r"@a0 \(Modern, .*Modern.wait is an async method"):
+        start(chain("wait"), [Modern.remote()])
+    with pytest.raises(RuntimeError, match=r"Modern.stream is a generator"):
+        start(chain("stream"), [Modern.remote()])
+
+
 # The end of a graph, whoever ends it.
 
 
