@@ -24,7 +24,9 @@ from cgc.ir import (
     OutputOp,
     ProgramOp,
     ReadOp,
+    ReadStartOp,
     SSAValue,
+    WaitOp,
     WriteOp,
     location_text,
 )
@@ -96,7 +98,13 @@ class _Emitter:
             return runtime.Read(self._channel(operation.channel_name), self._define(operation), location)
         if isinstance(operation, WriteOp):
             values = tuple(self.register_of[value] for value in operation.operands)
-            return runtime.Write(self._channel(operation.channel_name), values, self._drop(operation), location)
+            stream = None if operation.stream is None else operation.stream.data
+            return runtime.Write(self._channel(operation.channel_name), values, self._drop(operation), location, stream)
+        if isinstance(operation, ReadStartOp) and operation.stream is not None:
+            channel = self._channel(operation.channel_name)
+            return runtime.ReadStart(channel, self._define(operation)[0], operation.stream.data, location)
+        if isinstance(operation, WaitOp):
+            return runtime.Wait(self.register_of[operation.operands[0]], self._define(operation)[0], location)
         if isinstance(operation, CollectiveOp):
             return self._collective(operation, location)
         if isinstance(operation, InputOp):

@@ -24,7 +24,9 @@ from cgc.runtime.program import (
     Operation,
     Program,
     Read,
+    ReadStart,
     Register,
+    Wait,
     Write,
 )
 from cgc.runtime.task_errors import ErrorValue
@@ -93,6 +95,8 @@ def _maker(operation: Operation) -> str:
 
 def _targets(operation: Operation) -> tuple[int, ...]:
     if isinstance(operation, Input):
+        return (operation.into,)
+    if isinstance(operation, ReadStart | Wait):
         return (operation.into,)
     return operation.into if isinstance(operation, Read | Call | Collective) else ()
 

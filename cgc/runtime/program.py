@@ -124,6 +124,31 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadStart:
+    """Begin to take the next message of `channel` on `stream`; `into` gets what `Wait` waits for."""
+
+    channel: str
+    into: int
+    stream: int
+    location: str = ""
+
+    def __str__(self) -> str:
+        return f"r{self.into} = read_start {self.channel} on stream {self.stream}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Take what `ReadStart` began to read into register `value`, which is empty then."""
+
+    value: int
+    into: int
+    location: str = ""
+
+    def __str__(self) -> str:
+        return f"r{self.into} = wait r{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """Call `method` of the actor; one result per register of `into` (several: the method returns a sequence)."""
 
@@ -141,15 +166,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Send the registers `values` as one message on `channel`."""
+    """Send the registers `values` as one message on `channel`; with a `stream`, go on while it is being sent."""
 
     channel: str
     values: tuple[int, ...]
     drop: tuple[int, ...] = ()
     location: str = ""
+    stream: int | None = None
 
     def __str__(self) -> str:
-        return f"write {self.channel} {_registers(self.values)}" + _dropped(self.drop)
+        stream = "" if self.stream is None else f" on stream {self.stream}"
+        return f"write {self.channel} {_registers(self.values)}{stream}" + _dropped(self.drop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +216,7 @@ class Output:
         return f"output {_registers(self.values)}"
 
 
-Operation = Input | Read | Call | Write | Collective | Output
+Operation = Input | Read | ReadStart | Wait | Call | Write | Collective | Output
 
 
 @dataclass(frozen=True, slots=True)

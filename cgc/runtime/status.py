@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cgc.runtime import protocol
-from cgc.runtime.program import Call, Collective, Operation, Program, Read
+from cgc.runtime.program import Call, Collective, Operation, Program, Read, ReadStart, Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,12 @@ def explain_lateness(statuses: Sequence[ParticipantStatus]) -> str:
 def _activity(operation: Operation) -> str:
     if isinstance(operation, Call):
         return "calling"
-    return "waiting" if isinstance(operation, Read | Collective) else "sending"
+    return "waiting" if isinstance(operation, Read | ReadStart | Wait | Collective) else "sending"
 
 
 def _describe(operation: Operation, program: Program) -> str:
-    if isinstance(operation, Read):
+    if isinstance(operation, Read | ReadStart):
         writer = next(channel.writer for channel in program.channels if channel.name == operation.channel)
-        return f"read {operation.channel} from @{writer}"
+        verb = "read" if isinstance(operation, Read) else "read_start"
+        return f"{verb} {operation.channel} from @{writer}"
     return str(operation)

@@ -21,12 +21,16 @@ import ray.actor
 from ray.experimental.channel.communicator import Communicator
 
 from cgc.runtime import _core, protocol, ray_internals
+from cgc.runtime.communicators.comm_thread import CommunicationThread
 from cgc.runtime.communicators.gloo import GlooCommunicator
 from cgc.runtime.communicators.registry import REGISTRY
 from cgc.runtime.program import CommunicatorSpec, Program
 
 GUARD_INTERVAL = 0.05
 """Seconds after the end of a graph in which whoever is inside a communicator hears of it."""
+
+STREAM_STOP_TIMEOUT = 5.0
+"""Seconds; a stream's thread ends at once when the graph has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,13 @@ class WorkerGroups:
         self._orders = orders
         self.groups = {name: Group(order, actor) for name, order in orders.items()}
         self._acquired: list[str] = []
+        self._streams: dict[int, CommunicationThread] = {}
+
+    def stream(self, number: int) -> CommunicationThread:
+        """The thread that is this actor's stream of that number."""
+        if number not in self._streams:
+            self._streams[number] = CommunicationThread(f"cgc-stream-{number}")
+        return self._streams[number]
 
     def join(self, arena: _core.Arena, participant: int) -> None:
         """
@@ -110,9 +121,11 @@ class WorkerGroups:
             threading.Thread(target=_guard, args=(arena, participant, keys), name="cgc-guard", daemon=True).start()
 
     def leave(self) -> None:
-        """Give up all communicators; the last graph that uses one destroys it. Idempotent."""
+        """Give up all communicators, of which each last user destroys it, and end the streams. Idempotent."""
         while self._acquired:
             REGISTRY.release(self._acquired.pop())
+        while self._streams:
+            self._streams.popitem()[1].stop(STREAM_STOP_TIMEOUT)
 
 
 def _guard(arena: _core.Arena, participant: int, keys: tuple[str, ...]) -> None:

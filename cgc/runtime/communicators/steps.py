@@ -9,6 +9,9 @@ A channel whose values are promised to keep their shape and to be one tensor is 
 receiver waits in the communicator. An error is then announced in the ring, with the number of the message, before a
 tensor of zeros goes in place of the one that is missing.
 
+A stream is a thread that takes messages in the order of the program while the actor computes. A value that is being
+sent on a stream must not be written in place.
+
 Before a collective, the participants tell each other in rings what they bring. If one brings an error, or something
 that does not fit, all of them get an error and nobody enters the communicator.
 """
@@ -16,7 +19,10 @@ that does not fit, all of them get an error and nobody enters the communicator.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +34,7 @@ from cgc.runtime.communicators.groups import Group, WorkerGroups
 from cgc.runtime.communicators.tensors import Metas, TensorMeta
 from cgc.runtime.handover import OfferKeeper
 from cgc.runtime.link import Registers, Step, ValueNames, on_actor, unplaceable, unreadable, unsendable
-from cgc.runtime.program import ChannelSpec, Collective, Operation, Program, Read, Write
+from cgc.runtime.program import ChannelSpec, Collective, Operation, Program, Read, ReadStart, Wait, Write
 from cgc.runtime.task_errors import ErrorValue
 
 _NUMBER = struct.Struct("<Q")
@@ -42,6 +48,7 @@ class TensorLinks:
         self._channels = {channel.name: channel for channel in program.channels}
         self._arena = arena
         self._groups = groups.groups
+        self._stream = groups.stream
         self._registers = registers
         self._names = ValueNames(program)
         self._agreements: dict[tuple[str, ...], Agreement] = {}
@@ -50,6 +57,10 @@ class TensorLinks:
         """The step of an operation that uses a communicator; None for any other."""
         if isinstance(operation, Collective):
             return self._collective(operation)
+        if isinstance(operation, Wait):
+            return self._wait(operation)
+        if isinstance(operation, ReadStart):
+            return self._read_start(operation)
         if isinstance(operation, Read) and self._channels[operation.channel].communicator:
             return self._read(operation)
         if isinstance(operation, Write) and self._channels[operation.channel].communicator:
@@ -57,16 +68,36 @@ class TensorLinks:
         return None
 
     def _read(self, operation: Read) -> Step:
-        channel = self._channels[operation.channel]
-        reader = self._arena.reader(channel.index, channel.readers.index(self._actor))
-        name = f"{operation}{on_actor(operation, self._actor)}"
-        receiver = Receiver(channel, reader, self._groups[channel.communicator], name)
-        registers, target, receive = self._registers, operation.into[0], receiver.receive
+        registers, target, receive = self._registers, operation.into[0], self._receiver(operation).receive
 
         def step() -> None:
             registers[target] = receive()
 
         return step
+
+    def _read_start(self, operation: ReadStart) -> Step:
+        registers, target, receive = self._registers, operation.into, self._receiver(operation).receive
+        stream = self._stream(operation.stream)
+
+        def step() -> None:
+            registers[target] = stream.submit(receive)
+
+        return step
+
+    def _wait(self, operation: Wait) -> Step:
+        registers, source, target = self._registers, operation.value, operation.into
+
+        def step() -> None:
+            registers[target] = registers[source].result()
+            registers[source] = None
+
+        return step
+
+    def _receiver(self, operation: Read | ReadStart) -> Receiver:
+        channel = self._channels[operation.channel]
+        reader = self._arena.reader(channel.index, channel.readers.index(self._actor))
+        name = f"{operation}{on_actor(operation, self._actor)}"
+        return Receiver(channel, reader, self._groups[channel.communicator], name)
 
     def _write(self, operation: Write) -> Step:
         channel = self._channels[operation.channel]
@@ -79,7 +110,19 @@ class TensorLinks:
             for register in drop:
                 registers[register] = None
 
-        return step
+        if operation.stream is None:
+            return step
+        stream = self._stream(operation.stream)
+        under_way: deque[Future[None]] = deque()
+
+        def start() -> None:
+            while under_way and under_way[0].done():
+                under_way.popleft().result()  # raises what ended the stream
+            under_way.append(stream.submit(partial(send, registers[source])))
+            for register in drop:
+                registers[register] = None
+
+        return start
 
     def _collective(self, operation: Collective) -> Step:
         agreement = self._agreements.get(operation.channels)
