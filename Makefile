@@ -11,10 +11,10 @@ BUILD := build/dev
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python3.10; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help venv build demo test bench lint clean
+.PHONY: help venv build demo test test-parity bench lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.installed ## create .venv with the pinned dependencies and this checkout
 
@@ -26,6 +26,9 @@ demo: build ## compare classic Ray, Ray's Compiled Graph and cgc; leave IR, prog
 
 test: build $(if $(TORCH),$(VENV)/.installed-torch) ## run the test suite (PYTEST_ARGS=... narrows it)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-parity: build ## hold the tests of tests/parity to Ray's own implementation too, which takes minutes
+	@CGC_TEST_PARITY=1 $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
 
 bench: build ## run all benchmarks (BENCH_ARGS=--quick for a short run)
 	@$(BIN)/python tools/bench/latency.py $(BENCH_ARGS)
