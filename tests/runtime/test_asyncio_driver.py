@@ -215,7 +215,7 @@ def test_death_of_an_actor_reaches_every_future():
         for outcome in await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), DEADLINE):
             assert isinstance(outcome, ActorDiedError)
         with pytest.raises(ActorDiedError):
-            await driver.execute_async(1)
+            await result(driver, 1)
 
     asyncio.run(run())
     driver.teardown()
