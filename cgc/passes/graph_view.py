@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from cgc.ir import (
     ActorOp,
+    AllGatherOp,
+    AllReduceOp,
     Attribute,
     Block,
     BodyOp,
@@ -20,7 +23,12 @@ from cgc.ir import (
     Operation,
     OpResult,
     ProgramOp,
+    ReadOp,
+    ReadStartOp,
     ReceiveOp,
+    RecvOp,
+    RecvStartOp,
+    ReduceScatterOp,
     SendOp,
     SSAValue,
     StringAttr,
@@ -32,6 +40,11 @@ from cgc.ir import (
 )
 
 Communication = SendOp | ReceiveOp | WriteOp | ChannelReadOp | CollectiveOp
+
+_COMMUNICATION_NAMES = frozenset(
+    kind.name
+    for kind in (SendOp, RecvOp, RecvStartOp, WriteOp, ReadOp, ReadStartOp, AllReduceOp, AllGatherOp, ReduceScatterOp)
+)
 
 DRIVER_KIND = "driver"
 
@@ -71,8 +84,9 @@ def order_of(operation: Communication) -> int:
 def communication(parent: Operation | Block) -> Iterator[Communication]:
     """The communication in a block or operation, what lies in groups included, in order."""
     for operation in parent.walk():
-        if isinstance(operation, (SendOp, ReceiveOp, WriteOp, ChannelReadOp, CollectiveOp)):
-            yield operation
+        # By name: `isinstance` costs a microsecond for each class that does not fit.
+        if operation.name in _COMMUNICATION_NAMES:
+            yield cast("Communication", operation)
 
 
 def actor_of(operation: Operation, driver: str) -> str:

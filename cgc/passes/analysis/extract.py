@@ -113,7 +113,10 @@ class _Extraction:
         return index
 
     def _add(self, actor: str, index: int, operation: Operation) -> None:
-        if isinstance(operation, (RecvStartOp, ReadStartOp)):
+        if isinstance(operation, CallOp):
+            us = operation_us(operation, self.actors, self.cost)
+            self._step(index, Step(Kind.COMPUTE, operation.method, us=us, location=location_text(operation)))
+        elif isinstance(operation, (RecvStartOp, ReadStartOp)):
             self._start(actor, index, operation)
         elif isinstance(operation, SendOp | WriteOp) and operation.stream is not None:
             self._start(actor, index, operation)
@@ -204,8 +207,6 @@ class _Extraction:
 
 
 def _label(operation: Operation) -> str:
-    if isinstance(operation, CallOp):
-        return operation.method
     if isinstance(operation, SendOp):
         return f"send m{operation.message.data} to {', '.join('@' + name for name in operation.receiver_names)}"
     if isinstance(operation, ReceiveOp):
