@@ -5,6 +5,7 @@
     cgc-dump stages.py:build --pass pair-comm        after one pass (--before: before it)
     cgc-dump stages.py:build --pass all --diff       what each pass changed
     cgc-dump stages.py:build --emit programs         what the actors run
+    cgc-dump stages.py:build --emit plan --profile p.json
     cgc-dump placed.mlir --pass-pipeline 'pair-comm,verify-schedule'
 
 Exit codes: 0; 1 if the graph, the IR or a profile is wrong; 2 if the command is.
@@ -17,6 +18,8 @@ import difflib
 import importlib
 import importlib.util
 import json
+import shutil
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -27,13 +30,14 @@ from typing import Any
 
 from cgc.errors import CgcError, IRParseError
 from cgc.ir import Unit, graphs_of, parse_module, print_module
+from cgc.passes.analysis.cost import CostModel
 from cgc.passes.base import Pass
 from cgc.passes.manager import IMPORTED, PassManager, PassRecord, PipelineResult
 from cgc.passes.registry import PASSES, did_you_mean, options_of, pass_class, passes_of, unknown_pass
 
 EXAMPLES = __doc__.partition("\n\n")[2] if __doc__ else ""
 
-EMISSIONS = ("ir", "programs", "dot", "ascii", "json")
+EMISSIONS = ("ir", "programs", "dot", "svg", "ascii", "plan", "json")
 
 COMPILE_ERROR = 1
 USAGE_ERROR = 2
@@ -111,9 +115,14 @@ def load_unit(source: str) -> Unit:
         raise UsageError(f"cannot read {source}: {reason}") from error
 
 
-def default_passes(unit: Unit) -> list[Pass]:
-    """The default pipeline, from the first pass on that takes the level at which the unit is."""
-    passes = [pass_class(name)() for name in PASSES]
+def default_passes(unit: Unit, profile: str = "") -> list[Pass]:
+    """
+    The default pipeline, from the first pass on that takes the level at which the unit is.
+
+    Passes that decide by a cost model take `profile`, the name of a file.
+    """
+    classes = [pass_class(name) for name in PASSES]
+    passes = [found(**({"cost_model": profile} if "cost-model" in options_of(found) else {})) for found in classes]
     levels = {graph.level.data for graph in graphs_of(unit.module)}
     first = next((i for i, p in enumerate(passes) if levels <= set(p.accepts)), len(passes))
     return passes[first:]
@@ -132,7 +141,7 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError(unknown_pass(selected))
     given = _pipeline(options.pass_pipeline)
     unit = load_unit(options.source)
-    passes = _until(default_passes(unit) if given is None else given, selected)
+    passes = _until(default_passes(unit, options.profile) if given is None else given, selected)
     result, states = states_of(
         unit, passes, verify_each=True if options.verify_each else None, locations=not options.no_locations
     )
@@ -164,7 +173,8 @@ def _emit(kind: str, result: PipelineResult, states: list[State], options: argpa
     if kind == "ir":
         _emit_ir(states, options)
     else:
-        name, text = _EMITTERS[kind](result, states)
+        cost = CostModel.load(options.profile, "cgc-dump")
+        name, text = _EMITTERS[kind](result, states, cost)
         _write(text, name, options.output)
 
 
@@ -211,26 +221,47 @@ def _write(text: str, name: str, output: str | None) -> None:
         raise UsageError(f"cannot write {directory / name}: {error.strerror}") from error
 
 
-def _programs(result: PipelineResult, states: list[State]) -> tuple[str, str]:
+def _programs(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[str, str]:
     programs = result.products.get("programs")
     if not isinstance(programs, dict):
         raise UsageError("--emit programs needs the pass emit-programs to run")
     return "programs.txt", "\n\n".join(str(program) for program in programs.values())
 
 
-def _dot(result: PipelineResult, states: list[State]) -> tuple[str, str]:
+def _dot(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[str, str]:
     from cgc.backend.graphviz import to_dot
 
-    return "schedule.dot", to_dot(result.unit.module)
+    return "schedule.dot", to_dot(result.unit.module, cost)
 
 
-def _ascii(result: PipelineResult, states: list[State]) -> tuple[str, str]:
+def _svg(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[str, str]:
+    from cgc.backend.graphviz import to_dot
+
+    program = shutil.which("dot")
+    if program is None:
+        raise UsageError("--emit svg needs Graphviz's `dot` program; --emit dot does not")
+    done = subprocess.run([program, "-Tsvg"], input=to_dot(result.unit.module, cost).encode(), capture_output=True)
+    if done.returncode != 0:
+        raise UsageError(f"{program} failed: {done.stderr.decode().strip()}")
+    return "schedule.svg", done.stdout.decode()
+
+
+def _plan(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[str, str]:
+    from cgc.passes.analysis.plan import plan_of
+
+    graphs = list(graphs_of(result.unit.module))
+    if any(graph.level.data != "allocated" for graph in graphs):
+        raise UsageError("--emit plan needs the pass allocate-channels to run")
+    return "plan.txt", "\n\n".join(str(plan_of(graph, cost)) for graph in graphs)
+
+
+def _ascii(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[str, str]:
     from cgc.backend.ascii import to_ascii
 
-    return "schedule.txt", to_ascii(result.unit.module)
+    return "schedule.txt", to_ascii(result.unit.module, cost)
 
 
-def _json(result: PipelineResult, states: list[State]) -> tuple[str, str]:
+def _json(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[str, str]:
     passes = [
         {
             "name": state.name,
@@ -247,9 +278,11 @@ def _json(result: PipelineResult, states: list[State]) -> tuple[str, str]:
     return "compile.json", json.dumps({IMPORTED: states[0].text, "passes": passes}, indent=2)
 
 
-_EMITTERS: dict[str, Callable[[PipelineResult, list[State]], tuple[str, str]]] = {
+_EMITTERS: dict[str, Callable[[PipelineResult, list[State], CostModel], tuple[str, str]]] = {
     "programs": _programs,
     "dot": _dot,
+    "svg": _svg,
+    "plan": _plan,
     "ascii": _ascii,
     "json": _json,
 }
@@ -357,6 +390,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--pass-pipeline", metavar="STR", help="run these passes, such as 'pair-comm,overlap-comm{cost-model=p.json}'")
     add("--diff", action="store_true", help="print what changed instead of the IR")
     add("--emit", action="append", choices=EMISSIONS, help="what to print (default: ir); may be given several times")
+    add("--profile", default="", metavar="FILE", help="times of calls and links, for passes, plan and pictures")
     add("--verify-each", action="store_true", help="verify after each pass, however large the graph is")
     add("--print-timing", action="store_true", help="print how long each pass took, to standard error")
     add("--no-locations", action="store_true", help="leave source locations out, to compare texts")

@@ -1,6 +1,7 @@
 """`cgc-dump` as a user calls it: what it prints, what it says about mistakes, and its exit codes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_other_emissions(dump):
     assert "program @d of diamond (v1)" in out
 
 
+def test_plan_with_a_profile(dump, tmp_path):
+    profile = tmp_path / "profile.json"
+    profile.write_text(json.dumps({"calls": {"Stage.echo": 5000}}))
+    _, out, _ = dump(f"{GRAPHS}:echo", "--emit", "plan", "--profile", profile)
+    assert "busy @a" in out
+    assert float(out.split()[1]) > 5000
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+def test_svg(dump):
+    assert dump(f"{GRAPHS}:echo", "--emit", "svg")[1].startswith("<?xml")
+
+
 def test_json_has_all_states_and_statistics(dump):
     _, out, _ = dump(f"{GRAPHS}:diamond", "--emit", "json")
     content = json.loads(out)
@@ -162,6 +176,8 @@ def test_help_has_examples(dump):
         (["{graphs}:chain", "--pass-pipeline", "infer-types", "--emit", "programs"], 2, "needs the pass emit-programs"),
         (["{graphs}:chain", "--pass-pipeline", "pair-comm"], 1, "works on level placed"),
         (["{graphs}:chain", "-o", "{graphs}"], 2, "cannot write"),
+        (["{graphs}:chain", "--profile", "nothing.json"], 1, "cannot read the cost model nothing.json"),
+        (["{graphs}:chain", "--pass", "pair-comm", "--emit", "plan"], 2, "needs the pass allocate-channels"),
     ],
 )
 def test_mistakes_are_one_message_and_an_exit_code(dump, arguments, code, message):
