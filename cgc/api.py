@@ -63,7 +63,8 @@ class CompileOptions:
         buffer_size_bytes: First size of a slot for values of static shape; other slots begin small and grow.
         max_channel_bytes: Limit of the graph's shared memory in bytes, 0 for none.
         overlap_gpu_communication: Whether GPU communication overlaps with computation.
-        default_communicator: For tensors and collectives that name none: `"create"`, a communicator, or None.
+        default_communicator: For tensors and collectives that ask for a communicator and name none: `"create"` for
+            one of the accelerator's kind, `"gloo"` for one that moves CPU tensors, a communicator, or None to refuse.
         verify_each: Whether the IR is verified after every pass; None for graphs of fewer than 10,000 operations.
         dump_dir: Directory for the numbered IR dumps `{nn}_{pass}.mlir`; None for what `CGC_DUMP` says.
         pipeline: The passes to run, with their options, instead of the default ones.
@@ -320,8 +321,10 @@ def _check_communicator(value: object) -> None:
     from ray.experimental.channel.communicator import Communicator
 
     if isinstance(value, str):
-        if value != "create":
-            raise ValueError(f"The only allowed string for default_communicator is 'create', got {value}")
+        if value not in ("create", "gloo"):
+            raise ValueError(
+                f"The only allowed string for default_communicator is 'create', got {value} (cgc also takes 'gloo')"
+            )
     elif value is not None and not isinstance(value, Communicator):
         raise ValueError(f"The default_communicator must be None, a string, or a Communicator, got {type(value)}")
 
@@ -329,7 +332,13 @@ def _check_communicator(value: object) -> None:
 def _imported(dag: DAGNode, options: CompileOptions, actors: Mapping[Any, PlacedActor] | None = None) -> Unit:
     if not isinstance(dag, DAGNode):
         raise TypeError(f"a ray.dag node is needed (what `.bind` or MultiOutputNode gives), got {type(dag).__name__}")
-    return import_graph(dag, name=options.name, max_inflight=options.max_inflight_executions, actors=actors)
+    return import_graph(
+        dag,
+        name=options.name,
+        max_inflight=options.max_inflight_executions,
+        actors=actors,
+        default_communicator=options.default_communicator,
+    )
 
 
 def _placed(info: ProbedActor) -> PlacedActor:
@@ -344,6 +353,12 @@ def _with_id(result: PipelineResult, graph: str) -> dict[str, Program]:
     return {symbol: dataclasses.replace(program, graph=graph) for symbol, program in programs.items()}
 
 
+def _default_pipeline(options: CompileOptions) -> str:
+    if not options.overlap_gpu_communication:
+        return DEFAULT_PIPELINE
+    return DEFAULT_PIPELINE.replace("overlap-comm", "overlap-comm{streams}")
+
+
 def _run(unit: Unit, pipeline: str | None, options: CompileOptions) -> PipelineResult:
-    passes = passes_of(DEFAULT_PIPELINE if pipeline is None else pipeline)
+    passes = passes_of(_default_pipeline(options) if pipeline is None else pipeline)
     return PassManager(passes, verify_each=options.verify_each, dump_dir=options.dump_dir).run(unit)

@@ -54,6 +54,7 @@ def import_graph(
     driver_node: str = LOCAL_NODE,
     with_ids: bool = False,
     location_root: str | None = None,
+    default_communicator: Any = "create",
 ) -> Unit:
     """
     The graph that ends in `root`, with all nodes that are connected to it.
@@ -66,6 +67,7 @@ def import_graph(
         driver_node: The node of the driver.
         with_ids: Whether actor ids, which change from run to run, go into the IR.
         location_root: Files below it are shown relative to it, others (all, if None) by their base name.
+        default_communicator: What values get that ask for a communicator and name none, see `ray_nodes.value_type`.
 
     Raises:
         GraphError: `root` is no node, or the graph has something that the IR cannot show.
@@ -73,7 +75,7 @@ def import_graph(
     if not isinstance(root, DAGNode):
         raise GraphError(f"expected a ray.dag node (what `.bind` or MultiOutputNode gives), got {type(root).__name__}")
     items = _in_order(_group(_discover(root)))
-    emitter = _Emitter(actors or {}, with_ids, location_root)
+    emitter = _Emitter(actors or {}, with_ids, location_root, default_communicator)
     for item in items:
         emitter.emit(item)
     emitter.emit_output(root)
@@ -285,12 +287,15 @@ class _Symbols:
 class _Emitter:
     """Makes operations of items, in order."""
 
-    def __init__(self, known: Mapping[Any, ActorInfo], with_ids: bool, location_root: str | None) -> None:
+    def __init__(
+        self, known: Mapping[Any, ActorInfo], with_ids: bool, location_root: str | None, default_communicator: Any
+    ) -> None:
         self.operations: list[Operation] = []
         self.constants = ConstantTable()
         self.symbols = _Symbols(known, with_ids)
         self._value_of: dict[int, SSAValue] = {}
         self._location_root = location_root
+        self._default_communicator = default_communicator
 
     def emit(self, item: _Item) -> None:
         node = item.head
@@ -343,7 +348,7 @@ class _Emitter:
 
     def _emit_collective(self, item: _Item) -> None:
         head = item.head
-        kind, reduce, transport = ray_nodes.collective_of(head, self.constants)
+        kind, reduce, transport = ray_nodes.collective_of(head, self.constants, self._default_communicator)
         operands = [self._value(argument, node) for node in item.nodes for argument in node._bound_args]
         each = ray_nodes.num_returns(head)
         results: list[DAGNode | None] = []
@@ -382,7 +387,7 @@ class _Emitter:
         return value
 
     def _type(self, node: DAGNode) -> ValueType:
-        return ray_nodes.value_type(node, self.constants)
+        return ray_nodes.value_type(node, self.constants, self._default_communicator)
 
     def _location(self, node: DAGNode) -> LocationAttr | None:
         place = ray_nodes.place(node, self._location_root)

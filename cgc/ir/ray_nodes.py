@@ -104,16 +104,23 @@ def creation_order(node: DAGNode) -> int | None:
     return None if location is None else location.sequence
 
 
-def value_type(node: DAGNode, constants: ConstantTable) -> ValueType:
-    """The type of the node's value: `with_tensor_transport`, or any object."""
+def value_type(node: DAGNode, constants: ConstantTable, default: Any = "create") -> ValueType:
+    """
+    The type of the node's value: `with_tensor_transport`, or any object.
+
+    `default` is what a request for an accelerator's communicator gets: `"create"`, `"gloo"`, or a communicator. With
+    None, such a request is a `GraphError`.
+    """
     # Ray's own compiler overwrites the hint of a node and keeps the user's in the second attribute.
-    return _hint_type(node.__dict__.get("_original_type_hint") or node._type_hint, constants)
+    return _hint_type(node.__dict__.get("_original_type_hint") or node._type_hint, constants, default, node)
 
 
-def collective_of(node: CollectiveOutputNode, constants: ConstantTable) -> tuple[str, str | None, TransportAttr]:
-    """Kind (`allreduce`, `allgather`, `reduce_scatter`), reduce operation and transport of a collective."""
+def collective_of(
+    node: CollectiveOutputNode, constants: ConstantTable, default: Any = "create"
+) -> tuple[str, str | None, TransportAttr]:
+    """Kind (`allreduce`, `allgather`, `reduce_scatter`), reduce operation and transport; `default` as `value_type`."""
     operation = node._collective_op._op
-    hint = _hint_type(node._collective_op._type_hint, constants)
+    hint = _hint_type(node._collective_op._type_hint, constants, default, node)
     transport = hint.request if isinstance(hint, TensorType) and isinstance(hint.request, TransportAttr) else None
     transport = transport or TransportAttr.of("accelerator")
     if isinstance(operation, AllReduceOp):
@@ -148,24 +155,32 @@ def _nodes_in(value: Any) -> list[DAGNode]:
         scanner.clear()
 
 
-def _hint_type(hint: Any, constants: ConstantTable) -> ValueType:
+def _hint_type(hint: Any, constants: ConstantTable, default: Any, node: DAGNode) -> ValueType:
     if not isinstance(hint, AutoTransportType | TorchTensorType):
         return OBJECT
     device = str(hint.device)
     return TensorType.of(
         "gpu" if device == "cuda" else device,
-        request=_request(hint, constants),
+        request=_request(hint, constants, default, node),
         static=bool(hint._static_shape),
         direct=bool(hint._direct_return),
     )
 
 
-def _request(hint: Any, constants: ConstantTable) -> TransportAttr:
+def _request(hint: Any, constants: ConstantTable, default: Any, node: DAGNode) -> TransportAttr:
     if isinstance(hint, AutoTransportType):
         return TransportAttr.of("auto")
     communicator = hint.get_custom_communicator()
     if communicator is not None:
         return TransportAttr.of("custom", constants.add(communicator))
-    # In TorchTensorType (not in with_tensor_transport) "auto" means host memory.
-    return TransportAttr.of("accelerator" if hint.transport == TorchTensorType.ACCELERATOR else "shm")
+    if hint.transport != TorchTensorType.ACCELERATOR:
+        return TransportAttr.of("shm")  # in TorchTensorType (not in with_tensor_transport) "auto" means host memory
+    if default is None:
+        raise GraphError(
+            f"{describe(node)} asks for a communicator, but communicator creation is not allowed"
+            " (default_communicator=None): pass one as its transport"
+        )
+    if isinstance(default, str):
+        return TransportAttr.of("accelerator" if default == "create" else default)
+    return TransportAttr.of("custom", constants.add(default))
 

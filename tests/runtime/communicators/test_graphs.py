@@ -18,7 +18,6 @@ from ray.experimental.collective import allgather, allreduce, reducescatter
 from ray.experimental.util.types import ReduceOp
 
 import cgc
-from cgc.api import DEFAULT_PIPELINE
 from cgc.runtime.communicators.gloo import GlooCommunicator
 
 DEADLINE = 60.0
@@ -338,8 +337,7 @@ def test_streams_change_when_and_not_what(actors: list[Any]) -> None:
             there = first.apply.bind(inp[number]).with_tensor_transport(transport=communicator)
             back.append(second.make.bind(there).with_tensor_transport(transport=communicator))
         dag = MultiOutputNode([first.look.bind(value) for value in back])
-    pipeline = DEFAULT_PIPELINE.replace("overlap-comm", "overlap-comm{streams}")
-    with cgc.compile(dag, pipeline=pipeline) as graph:
+    with cgc.compile(dag, overlap_gpu_communication=True) as graph:
         assert "on stream 2" in str(graph.programs["Actor_1"])
         pending = [
             graph.execute(*(lambda n=n, step=step: torch.full((n + 1,), step) for n in range(3))) for step in range(5)
@@ -352,3 +350,30 @@ def test_streams_change_when_and_not_what(actors: list[Any]) -> None:
         pending = graph.execute(lambda: torch.ones(1), lambda: torch.ones(1), lambda: torch.ones(1))
     for actor in actors:
         eventually_left(actor)
+
+
+def with_default(actors: list[Any], communicator: Any) -> Any:
+    """A graph whose tensors ask for a communicator and name none."""
+    with InputNode() as inp:
+        values = [actor.apply.bind(inp) for actor in actors]
+        sums = allreduce.bind(values)
+        crossing = sums[0].with_tensor_transport(transport="accelerator")
+        dag = MultiOutputNode([actors[1].look.bind(crossing), actors[1].look.bind(sums[1])])
+    return cgc.compile(dag, default_communicator=communicator)
+
+
+@pytest.mark.parametrize("kind", ["gloo", "instance"])
+def test_the_default_communicator_serves_who_names_none(actors: list[Any], kind: str) -> None:
+    with with_default(actors, "gloo" if kind == "gloo" else GlooCommunicator(actors)) as graph:
+        assert [spec.name for spec in graph.programs["Actor_0"].communicators] == [
+            "gloo0" if kind == "gloo" else "custom0"
+        ]
+        for result in ray.get(graph.execute(lambda: torch.ones(2))):
+            assert result[2] == [2.0, 2.0]
+
+
+def test_without_a_default_the_node_is_named(actors: list[Any]) -> None:
+    with pytest.raises(ValueError, match=r"test_graphs.py:\d+.*communicator creation is not allowed"):
+        with_default(actors, None)
+    with pytest.raises(ValueError, match="has no GPU; create the actors with num_gpus=1, or pass a communicator"):
+        with_default(actors, "create")

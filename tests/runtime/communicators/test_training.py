@@ -12,7 +12,6 @@ from ray.experimental.collective import allreduce
 from ray.experimental.util.types import ReduceOp
 
 import cgc
-from cgc.api import DEFAULT_PIPELINE
 from cgc.runtime.communicators.gloo import GlooCommunicator
 
 STAGES = 4
@@ -182,10 +181,8 @@ def trainers(ray_session: None) -> list[Any]:
 def test_a_pipeline_learns_as_one_process_does(trainers: list[Any], streams: bool) -> None:
     actors = trainers
     ray.get([actor.reset.remote(number) for number, actor in enumerate(actors)])
-    pipeline = DEFAULT_PIPELINE
-    if streams:
-        pipeline = pipeline.replace("overlap-comm", "overlap-comm{streams}")
-    with cgc.compile(one_forward_one_backward(actors, GlooCommunicator(actors)), pipeline=pipeline) as graph:
+    dag = one_forward_one_backward(actors, GlooCommunicator(actors))
+    with cgc.compile(dag, overlap_gpu_communication=streams) as graph:
         losses = [ray.get(graph.execute(step), timeout=60)[-1] for step in range(STEPS)]
     assert losses == pytest.approx(single_process_losses(), rel=1e-5)
     assert losses[-1] < losses[0]
