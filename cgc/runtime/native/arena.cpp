@@ -269,6 +269,11 @@ bool Arena::within_limit(std::uint64_t more) const noexcept {
   return geometry_.max_bytes == 0 || (more <= geometry_.max_bytes && nbytes() <= geometry_.max_bytes - more);
 }
 
+bool Arena::can_ever_have(std::uint64_t bytes) const noexcept {
+  return geometry_.max_bytes == 0 ||
+         (bytes <= geometry_.max_bytes && geometry_.control_bytes <= geometry_.max_bytes - bytes);
+}
+
 void Arena::charge(std::uint64_t bytes) {
   std::uint64_t total = header_->segment_bytes.load(std::memory_order_relaxed);
   do {

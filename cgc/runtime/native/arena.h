@@ -84,6 +84,8 @@ class Arena {
   void drop_segment(std::uint64_t offset, std::uint64_t capacity) noexcept;
   void restore_segment(std::uint64_t offset, std::uint64_t capacity);
   bool within_limit(std::uint64_t more) const noexcept;
+  // Whether that many bytes are within the limit when there is no other segment: if not, waiting is in vain.
+  bool can_ever_have(std::uint64_t bytes) const noexcept;
   // Map a segment, or share this process's mapping of it. Throws Corrupt when the range is not one of the file.
   std::shared_ptr<Mapping> map_segment(std::uint64_t offset, std::uint64_t capacity, Mapping::Access access);
   // A private copy-on-write mapping of whole pages, which lie in a segment that is mapped already.

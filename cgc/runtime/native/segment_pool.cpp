@@ -33,7 +33,7 @@ std::uint32_t SegmentPool::try_acquire(std::uint64_t bytes) {
     if (index == kNone) return kNone;
     drop(index);
     if (!arena_->within_limit(capacity)) drop_free();
-    const bool may_wait = live() > 0;
+    const bool may_wait = live() > 0 && arena_->can_ever_have(capacity);
     if (!arena_->within_limit(capacity) && may_wait) return kNone;
     try {
       create(index, capacity);
