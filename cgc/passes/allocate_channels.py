@@ -32,12 +32,13 @@ from cgc.ir import (
 )
 from cgc.passes.analysis.expected import static_bytes
 from cgc.passes.base import Pass, PassContext
-from cgc.passes.graph_view import communication, driver_of, order_of, programs_of, set_level
-
-DEFAULT_INFLIGHT = 10
-"""Executions in flight where the graph does not say."""
+from cgc.passes.graph_view import communication, driver_of, inflight_of, order_of, programs_of, set_level
 
 DEFAULT_SLOT_BYTES = 4096
+RING_BYTES = 256 * 1024
+LEAST_SLOT_BYTES = 256
+"""A ring of very many slots has smaller ones: not more than `RING_BYTES` in all, not less than this each."""
+
 STATIC_SLOT_LIMIT = 64 * 1024
 """Larger static messages use the default slot: they lie in memory of their own anyway."""
 
@@ -64,7 +65,8 @@ class _Bundle:
 def allocate(graph: GraphOp, slot_bytes: int = DEFAULT_SLOT_BYTES) -> list[ChannelOp]:
     """Replace sends and recvs by writes and reads on new channels, which are returned."""
     driver, programs = driver_of(graph), programs_of(graph)
-    slots = DEFAULT_INFLIGHT if graph.max_inflight is None else graph.max_inflight.data
+    slots = inflight_of(graph)
+    slot_bytes = min(slot_bytes, max(LEAST_SLOT_BYTES, RING_BYTES // slots // 64 * 64))
     recvs = _recvs(programs)
     bundles = [bundle for name, program in programs.items() for bundle in _bundles(name, program, driver, recvs)]
     bundles.sort(key=lambda bundle: bundle.sends[0].order.data)

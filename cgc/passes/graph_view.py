@@ -48,6 +48,9 @@ _COMMUNICATION_NAMES = frozenset(
 
 DRIVER_KIND = "driver"
 
+DEFAULT_INFLIGHT = 10
+"""Executions in flight where the graph does not say."""
+
 
 def actors_of(graph: GraphOp) -> dict[str, ActorOp]:
     """All participants by name, in the order of their declaration; the driver is one of them."""
@@ -57,6 +60,11 @@ def actors_of(graph: GraphOp) -> dict[str, ActorOp]:
 def driver_of(graph: GraphOp) -> str:
     """Name of the driver."""
     return next(name for name, actor in actors_of(graph).items() if actor.kind.data == DRIVER_KIND)
+
+
+def inflight_of(graph: GraphOp) -> int:
+    """How many executions may be in flight."""
+    return DEFAULT_INFLIGHT if graph.max_inflight is None else int(graph.max_inflight.data)
 
 
 def body_of(graph: GraphOp) -> BodyOp:

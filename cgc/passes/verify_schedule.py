@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from cgc.ir import GraphOp
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.analysis.deadlock import deadlock_error
-from cgc.passes.analysis.extract import inflight_of, schedule_of
+from cgc.passes.analysis.extract import schedule_of
 from cgc.passes.analysis.simulate import Simulation, simulate
 from cgc.passes.base import Pass, PassContext
-from cgc.passes.graph_view import channels_of
+from cgc.passes.graph_view import channels_of, inflight_of
 
 FEW = 2
 """Slots and executions in flight of a simulation that stands for all larger ones."""

@@ -70,9 +70,9 @@ def test_where_both_ends_meet_nothing_shares(channels):
     assert [c for c in found if c[0] == "a"] == [("a", ("b",), 1), ("a", ("c",), 1)]
 
 
-def _declared(result_type, options=""):
+def _declared(result_type, options="", inflight=3):
     text = f"""
-    cgc.graph @g level = placed, max_inflight = 3 {{
+    cgc.graph @g level = placed, max_inflight = {inflight} {{
       cgc.actor @driver driver on "n0"
       cgc.actor @a actor on "n0"
       cgc.body {{
@@ -109,3 +109,8 @@ def test_only_small_static_shapes_size_their_slots(result_type, slot_bytes, stat
 
 def test_the_size_of_other_slots_is_an_option():
     assert [channel.slot_bytes.data for channel in _declared("!cgc.object", "{slot-bytes=128}")] == [128, 128]
+
+
+@pytest.mark.parametrize(("inflight", "slot_bytes"), [(10, 4096), (64, 4096), (100, 2560), (1000, 256), (10000, 256)])
+def test_a_ring_of_very_many_slots_has_smaller_ones(inflight, slot_bytes):
+    assert [channel.slot_bytes.data for channel in _declared("!cgc.object", inflight=inflight)] == [slot_bytes] * 2

@@ -33,15 +33,15 @@ from cgc.ir import (
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.analysis.expected import message_cost, operation_us
 from cgc.passes.analysis.schedule import RENDEZVOUS, Channel, Kind, Process, Schedule, Step
-from cgc.passes.graph_view import Communication, actors_of, channels_of, communication, driver_of, programs_of
-
-DEFAULT_INFLIGHT = 10
-"""Executions in flight where the graph does not say."""
-
-
-def inflight_of(graph: GraphOp) -> int:
-    """How many executions may be in flight."""
-    return DEFAULT_INFLIGHT if graph.max_inflight is None else int(graph.max_inflight.data)
+from cgc.passes.graph_view import (
+    Communication,
+    actors_of,
+    channels_of,
+    communication,
+    driver_of,
+    inflight_of,
+    programs_of,
+)
 
 
 def schedule_of(graph: GraphOp, cost: CostModel, *, inflight: int = 1, most_slots: int | None = None) -> Schedule:
