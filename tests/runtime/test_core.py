@@ -12,6 +12,8 @@ from cgc.runtime._core import Arena, ChannelTimeout, Writer, memcpy_threshold
 
 THRESHOLD = memcpy_threshold()
 SLOT = 1024
+ROTATION = 2 << 20
+"""Most bytes of segments of one capacity that take turns, while one would do."""
 SIZES = [0, 1, 63, 64, 100, SLOT - 1, SLOT, SLOT + 1, THRESHOLD - 1, THRESHOLD, 65_536, 65_537, 1 << 20, (5 << 20) + 3]
 
 
@@ -142,7 +144,7 @@ def test_skip_consumes_without_a_look(arena: Arena) -> None:
         writer.write(number, b"", [noise(100_000)])
         reader.skip()
     assert reader.consumed == 50
-    assert arena.nbytes - before <= 131_072, "one segment was used again and again"
+    assert arena.nbytes - before <= ROTATION, "the same few segments were used again and again"
     with pytest.raises(ChannelTimeout):
         reader.skip(timeout=0)
 
@@ -153,7 +155,7 @@ def test_a_growing_message_replaces_its_segment(arena: Arena) -> None:
     for power in range(14, 24):
         writer.write(1, noise(1 << power))
         assert bytes(reader.read()[1]) == noise(1 << power)
-    assert arena.nbytes - before == 1 << 23, "only the largest is left"
+    assert arena.nbytes - before <= (1 << 23) + ROTATION, "larger segments have replaced the smaller ones"
 
 
 def test_an_empty_ring_times_out(arena: Arena) -> None:
@@ -192,15 +194,16 @@ def test_writer_and_readers_are_the_only_ones(arena: Arena) -> None:
         arena.writer(0)
     with pytest.raises(RuntimeError, match="reader 0 of ring 0 is in use by process"):
         arena.reader(0, 0)
-    writer.write(1, noise(100_000))
-    writer.write(2, b"second")
-    assert reader.read()[0] == 1
+    for number in range(20):  # until all segments that take turns are there
+        writer.write(number, noise(100_000))
+        assert reader.read()[0] == number
+    writer.write(20, b"unread")
     before = arena.nbytes
     del writer, reader
-    arena.writer(0).write(3, noise(100_000))
+    arena.writer(0).write(21, noise(100_000))
     assert arena.nbytes == before, "a later writer takes over the segments"
     reader = arena.reader(0, 0)
-    assert [reader.read()[0] for _ in range(2)] == [2, 3]
+    assert [reader.read()[0] for _ in range(2)] == [20, 21]
 
 
 @pytest.mark.parametrize("shape", [(0, 1, 1), (1, 0, 1), (384, 1, 1), (1, 2**20 + 1, 1), (1, 1, 2**40 + 1)])

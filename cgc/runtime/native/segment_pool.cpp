@@ -6,6 +6,13 @@
 #include "errors.h"
 
 namespace cgc {
+namespace {
+
+// Segments of one capacity that take turns: as many as fill the second-level cache of a reader's core twice over.
+constexpr std::uint64_t kRotationBytes = 2ull << 20;
+constexpr std::uint64_t kMostInRotation = 8;
+
+}  // namespace
 
 std::uint64_t segment_capacity(std::uint64_t bytes) noexcept {
   if (bytes <= kFileAlignment) return kFileAlignment;
@@ -41,6 +48,8 @@ std::uint32_t SegmentPool::try_acquire(std::uint64_t bytes) {
       drop_free();
       create(index, capacity);
     }
+  } else {
+    add_to_rotation(index);
   }
   segments_[index].last_use = ++uses_;
   return index;
@@ -129,7 +138,7 @@ std::uint32_t SegmentPool::best_fit(std::uint64_t bytes) const noexcept {
     const Segment& segment = segments_[index];
     if (segment.capacity < bytes || segment.capacity == 0) continue;
     const bool better = best == kNone || segment.capacity < segments_[best].capacity ||
-                        (segment.capacity == segments_[best].capacity && segment.last_use > segments_[best].last_use);
+                        (segment.capacity == segments_[best].capacity && segment.last_use < segments_[best].last_use);
     if (better && is_free(index)) best = index;
   }
   return best;
@@ -145,6 +154,25 @@ std::uint32_t SegmentPool::replaceable(std::uint64_t bytes) const noexcept {
     if (better && (segment.capacity == 0 || is_free(index))) best = index;
   }
   return best;
+}
+
+// Instead of the free segment `index` take a new one of its capacity, while too few of them take turns and memory is
+// not short.
+void SegmentPool::add_to_rotation(std::uint32_t& index) {
+  const std::uint64_t capacity = segments_[index].capacity;
+  std::uint64_t equal = 0;
+  std::uint32_t absent = kNone;
+  for (std::uint32_t other = 0; other < segments_.size(); ++other) {
+    if (segments_[other].capacity == capacity) ++equal;
+    if (segments_[other].capacity == 0 && absent == kNone) absent = other;
+  }
+  if (absent == kNone || equal >= kMostInRotation || equal * capacity >= kRotationBytes) return;
+  if (!arena_->within_limit(capacity)) return;
+  try {
+    create(absent, capacity);
+    index = absent;
+  } catch (const OutOfMemory&) {  // then the free one will do
+  }
 }
 
 void SegmentPool::create(std::uint32_t index, std::uint64_t capacity) {

@@ -11,8 +11,11 @@
 
 namespace cgc {
 
-// A pool reuses what it has (the smallest segment that fits, the last used among equals, so that caches stay warm), and
-// grows by replacing: a larger segment takes the place of one that became too small. Used by one thread at a time.
+// A pool reuses what it has (the smallest segment that fits, the one used longest ago among equals), and grows by
+// replacing: a larger segment takes the place of one that became too small. Used by one thread at a time.
+//
+// Segments take turns because of caches: the segment that a reader on another core has just read lies in that core's
+// cache, and writing over it takes three times as long as writing over one that has left it (docs/decisions.md).
 class SegmentPool {
  public:
   // Takes over the segments that an earlier writer of the ring has left. Throws Corrupt.
@@ -49,6 +52,7 @@ class SegmentPool {
   bool held_by_readers(std::uint32_t index) const noexcept;
   std::uint32_t best_fit(std::uint64_t bytes) const noexcept;
   std::uint32_t replaceable(std::uint64_t bytes) const noexcept;
+  void add_to_rotation(std::uint32_t& index);
   void create(std::uint32_t index, std::uint64_t capacity);
   void drop(std::uint32_t index) noexcept;
   void drop_free() noexcept;
