@@ -1,0 +1,1 @@
+"""From final IR to something else: programs, pictures, tables."""
