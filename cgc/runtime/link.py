@@ -205,8 +205,18 @@ def _link_write(
             registers[register] = None
 
     def write_without_memory(error: MemoryError) -> None:
-        errors = [unplaceable(names.of(register, operation), error) for register in sources]
-        write(*(encode(errors[0]) if len(errors) == 1 else encoder.encode_many(errors, replace)))
+        """Send an error instead of the largest value, and of as many others as it takes."""
+        values = [registers[register] for register in sources]
+        sizes = [encoder.size_of(value) for value in values]
+        for position in sorted(range(len(values)), key=sizes.__getitem__, reverse=True):
+            values[position] = unplaceable(names.of(sources[position], operation), error)
+            try:
+                write(*(encode(values[0]) if len(values) == 1 else encoder.encode_many(values, replace)))
+            except MemoryError as again:
+                error = again
+            else:
+                return
+        raise error
 
     return write_one if len(sources) == 1 else write_many
 

@@ -64,6 +64,15 @@ class Encoder:
                 return message
         return self._pickle(value)
 
+    def size_of(self, value: Any) -> int:
+        """Bytes of a value's message; 0 for one that cannot be encoded."""
+        try:
+            _, blob, buffers = self.encode(value)
+        except Exception:
+            return 0
+        self.offers = ()
+        return len(blob) + sum(memoryview(buffer).nbytes for buffer in buffers)
+
     def encode_many(self, values: Sequence[Any], replace: Callable[[int, Exception], ErrorValue]) -> Message:
         """One message of several values; `replace` gives the value to send instead of one that cannot be encoded."""
         table: list[int] = []

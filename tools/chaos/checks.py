@@ -16,6 +16,9 @@ import ray.actor
 
 from tools.chaos.graphs import Footprint, footprint
 
+RAYS_OWN = ("plasma", "ray", "sem.")
+"""Names in `/dev/shm` that Ray gives: the object store, and the semaphores of its own compiled graphs."""
+
 CLEAN_UP = 10.0
 """Seconds that asynchronous clean-up may take on a busy machine."""
 
@@ -27,7 +30,7 @@ Found = TypeVar("Found")
 
 def shared_memory_names() -> set[str]:
     """Files in `/dev/shm` that are not the object store's."""
-    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith(("plasma", "ray"))}
+    return {path.name for path in Path("/dev/shm").iterdir() if not path.name.startswith(RAYS_OWN)}
 
 
 def leftovers_here(names_before: set[str]) -> list[str]:

@@ -24,7 +24,7 @@ from tools.chaos import faults
 from tools.chaos.faults import ENDED, Victim
 from tools.chaos.graphs import PAYLOADS, Bad, Graph, Token
 
-READ = 60.0
+READ = 15.0
 """Seconds after which a result that should come is called a hang."""
 
 NOTICE = 20.0
@@ -300,6 +300,8 @@ class _Player:
                 self.report.problems.append(f"wrong value: {value!r:.200}, expected digest {expected:#x}")
 
     def _judge_error(self, error: Exception, expected: int | str | None) -> None:
+        if isinstance(error, ChannelTimeout):
+            raise error  # a hang: the rest of the round would only repeat it
         if isinstance(error, ENDED) and self.may_end:
             self._note_end(error)
         elif isinstance(expected, str) and faults.explains(error, expected):

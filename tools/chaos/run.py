@@ -45,10 +45,12 @@ def main() -> int:
     pool = Pool(POOL_SIZE)
     total = Report(str(options.seed))
     begin = time.monotonic()
-    rounds = [options.only] if options.only is not None else itertools.count()
+    rounds = [options.only] if options.only is not None else itertools.count(options.first)
     for number in rounds:
         if time.monotonic() - begin > 60 * options.minutes or faults_of(total.counts) >= options.faults:
             break
+        if options.verbose:
+            print(f"round {number}", file=sys.stderr, flush=True)
         report = _round(f"{options.seed}-{number}", pool)
         total.counts += report.counts
         total.notice_seconds += report.notice_seconds
@@ -125,7 +127,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=2, help="how long to play (2)")
     parser.add_argument("--faults", type=int, default=1 << 62, help="stop after so many faults")
     parser.add_argument("--seed", type=int, default=1, help="of the whole run (1)")
+    parser.add_argument("--first", type=int, default=0, metavar="ROUND", help="begin with this round (0)")
     parser.add_argument("--only", type=int, metavar="ROUND", help="play this round alone")
+    parser.add_argument("--verbose", action="store_true", help="name each round")
     parser.add_argument("--keep-going", action="store_true", help="play on after a bad round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts to FILE")
     return parser.parse_args()
