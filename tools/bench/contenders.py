@@ -2,7 +2,7 @@
 What a benchmark compares: the same case on classic Ray, on Ray's Compiled Graph and on cgc.
 
 A contender has actors of its own and stays compiled while the others are measured. Its processes are stopped meanwhile:
-an idle graph of Ray polls, at about half a core an actor, which on a small machine would slow down everybody else.
+an idle graph of Ray polls (see idle.py), which on a small machine would slow down everybody else.
 """
 
 from __future__ import annotations

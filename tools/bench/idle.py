@@ -38,8 +38,12 @@ def main() -> None:
     start_ray()
     seconds = QUICK_SECONDS if options.quick else SECONDS
     figures = {name: _idle_use(name, seconds) for name in options.contender or CONTENDERS}
+    without = figures.get("classic")
     for name, use in figures.items():
-        print(f"{CONTENDERS[name]:20} driver {use['driver']:6.2f} %   three actors {use['actors']:6.2f} % of a core")
+        line = f"{CONTENDERS[name]:20} driver {use['driver']:6.2f} %   three actors {use['actors']:6.2f} % of a core"
+        if without and name != "classic":
+            line += f"   of which the graph {sum(use.values()) - sum(without.values()):6.2f} %"
+        print(line)
     if options.json:
         options.json.write_text(json.dumps({"machine": machine(), "percent_of_a_core": figures}, indent=2) + "\n")
 
