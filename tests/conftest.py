@@ -16,6 +16,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A deadline for an example would be a timed assertion: what is slow on a busy machine is not wrong.
+settings.register_profile("cgc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cgc")
 
 SHM = Path("/dev/shm")
 ANONYMOUS = "memfd:cgc"
