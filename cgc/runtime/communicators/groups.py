@@ -12,7 +12,7 @@ import contextlib
 import threading
 import uuid
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,11 +84,15 @@ class Group:
         on_host = isinstance(order.communicator, GlooCommunicator) or not ray.get_gpu_ids()
         self.device_type = "cpu" if on_host else "cuda"
 
-    def empty(self, shape: Sequence[int], dtype: Any) -> Any:
-        """A tensor without values where the communicator receives."""
+    def allocator(self) -> Callable[[Sequence[int], Any], Any]:
+        """A function that makes tensors without values where the communicator receives; for one thread."""
         import torch
 
-        return torch.empty(tuple(shape), dtype=dtype, device=self.device_type)
+        from cgc.runtime.communicators.landing import LandingPool
+
+        if self.device_type == "cpu":
+            return LandingPool().empty
+        return lambda shape, dtype: torch.empty(tuple(shape), dtype=dtype, device=self.device_type)
 
 
 class WorkerGroups:

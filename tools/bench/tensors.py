@@ -1,0 +1,247 @@
+"""
+Measures tensors between two actors: through shared memory and gloo, against memcpy and bare torch.distributed.
+
+    python -m tools.bench.tensors [--quick] [--json FILE]
+
+All times are taken inside the actors, so that the driver does not count. Rounds of cgc and of what it is compared with
+are interleaved in one run. Needs PyTorch; no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.dag import InputNode, MultiOutputNode
+from ray.experimental.collective import allreduce
+from rich.console import Console
+from rich.table import Table
+
+import cgc
+from cgc.runtime.communicators.gloo import GlooCommunicator
+from cgc.runtime.communicators.rendezvous import MemfdRendezvous
+from tools.bench.measure import start_ray
+
+KIB, MIB = 1 << 10, 1 << 20
+SIZES = [KIB, 64 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB]
+HOPS = 8
+"""Transfers, or collectives, in one execution."""
+
+OVERLAP_PARTS = 6
+OVERLAP_SECONDS = 0.004
+"""Length of a call in the overlap case: it sleeps, as a call that waits for a device does."""
+
+OVERLAP_BYTES = 16 * MIB
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: medians of seconds for one transfer."""
+
+    case: str
+    nbytes: int
+    cgc_s: float
+    other: str
+    other_s: float
+
+    @property
+    def overhead(self) -> float:
+        """How much longer cgc takes, as a part of the other's time."""
+        return self.cgc_s / self.other_s - 1
+
+
+@ray.remote(num_cpus=0)
+class Peer:
+    """One end of all cases."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)
+
+    def join(self, rendezvous: MemfdRendezvous, rank: int) -> None:
+        """Join torch's own default group."""
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+        torch.distributed.init_process_group("gloo", store=rendezvous.open(60.0), rank=rank, world_size=2)
+        self.rank = rank
+
+    def begin(self, nbytes: int) -> torch.Tensor:
+        if getattr(self, "tensor", None) is None or self.tensor.nbytes != nbytes:
+            self.tensor = torch.zeros(nbytes // 4)
+        self.started = time.perf_counter()
+        return self.tensor
+
+    def echo(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def end(self, _: torch.Tensor) -> float:
+        """Seconds since `begin`."""
+        return time.perf_counter() - self.started
+
+    def produce(self, nbytes: int) -> torch.Tensor:
+        time.sleep(OVERLAP_SECONDS)
+        return torch.zeros(nbytes // 4)
+
+    def consume(self, tensor: torch.Tensor) -> int:
+        time.sleep(OVERLAP_SECONDS)
+        return tensor.nbytes
+
+    def bare_hops(self, nbytes: int) -> float:
+        """The chain of transfers by torch.distributed, into memory that is there."""
+        tensor = torch.zeros(nbytes // 4)
+        torch.distributed.barrier()
+        started = time.perf_counter()
+        for hop in range(HOPS):
+            if hop % 2 == self.rank:
+                torch.distributed.send(tensor, 1 - self.rank)
+            else:
+                torch.distributed.recv(tensor, 1 - self.rank)
+        return time.perf_counter() - started
+
+    def bare_reductions(self, nbytes: int) -> float:
+        tensor = torch.zeros(nbytes // 4)
+        torch.distributed.barrier()
+        started = time.perf_counter()
+        for _ in range(HOPS):
+            torch.distributed.all_reduce(tensor)
+        return time.perf_counter() - started
+
+    def bare_copies(self, nbytes: int) -> float:
+        source, target = torch.zeros(nbytes // 4), torch.zeros(nbytes // 4)
+        started = time.perf_counter()
+        for _ in range(HOPS):
+            target.copy_(source)
+        return time.perf_counter() - started
+
+
+def main() -> None:
+    """Measure everything, print tables, and write the figures to a file if one is named."""
+    options = _parse()
+    start_ray()
+    peers = [Peer.remote() for _ in range(2)]
+    rendezvous = MemfdRendezvous()
+    ray.get([peer.join.remote(rendezvous, rank) for rank, peer in enumerate(peers)])
+    rendezvous.close()
+    rounds = 5 if options.quick else 15
+    rows = [
+        *_transfers(peers, "shm", None, Peer.bare_copies, "memcpy", rounds),
+        *_transfers(peers, "gloo p2p", GlooCommunicator(peers), Peer.bare_hops, "torch gloo", rounds),
+        *_reductions(peers, rounds),
+    ]
+    overlap = _overlap(peers, rounds)
+    _report(rows, overlap)
+    if options.json:
+        figures = {"rows": [asdict(row) for row in rows], "overlap": overlap}
+        options.json.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+
+
+def _transfers(
+    peers: list[Any], case: str, communicator: GlooCommunicator | None, bare: Any, other: str, rounds: int
+) -> list[Row]:
+    """A chain of hops between the two peers, in one execution."""
+
+    def hint(node: Any) -> Any:
+        if communicator is None:
+            return node
+        return node.with_tensor_transport(transport=communicator, _direct_return=True)
+
+    with InputNode() as inp:
+        value = hint(peers[0].begin.bind(inp))
+        for hop in range(1, HOPS):
+            value = hint(peers[hop % 2].echo.bind(value))
+        dag = peers[HOPS % 2].end.bind(value)
+    with cgc.compile(dag) as graph:
+        return _compare(case, other, rounds, lambda nbytes: ray.get(graph.execute(nbytes)), peers, bare)
+
+
+def _reductions(peers: list[Any], rounds: int) -> list[Row]:
+    with InputNode() as inp:
+        values = [peer.begin.bind(inp) for peer in peers]
+        for _ in range(HOPS):
+            values = allreduce.bind(values, transport=GlooCommunicator(peers))
+        dag = MultiOutputNode([peer.end.bind(value) for peer, value in zip(peers, values, strict=True)])
+    with cgc.compile(dag) as graph:
+        return _compare(
+            "gloo allreduce",
+            "torch gloo",
+            rounds,
+            lambda nbytes: max(ray.get(graph.execute(nbytes))),
+            peers,
+            Peer.bare_reductions,
+        )
+
+
+def _compare(case: str, other: str, rounds: int, run: Callable[[int], float], peers: list[Any], bare: Any) -> list[Row]:
+    rows = []
+    for nbytes in SIZES:
+        ours, theirs = [], []
+        repeat = rounds if nbytes < 64 * MIB else max(3, rounds // 3)
+        for number in range(repeat + 1):
+            own = run(nbytes)
+            bares = [getattr(peer, bare.__name__).remote(nbytes) for peer in peers]
+            if number:  # the first round warms up
+                ours.append(own / HOPS)
+                theirs.append(max(ray.get(bares)) / HOPS)
+            else:
+                ray.get(bares)
+        rows.append(Row(case, nbytes, statistics.median(ours), other, statistics.median(theirs)))
+    return rows
+
+
+def _overlap(peers: list[Any], rounds: int) -> dict[str, float]:
+    """Milliseconds of one execution of a two-stage pipeline, without and with streams."""
+    communicator = GlooCommunicator(peers)
+    with InputNode() as inp:
+        ends = []
+        for _ in range(OVERLAP_PARTS):
+            value = peers[0].produce.bind(inp).with_tensor_transport(transport=communicator)
+            ends.append(peers[1].consume.bind(value))
+        dag = MultiOutputNode(ends)
+    figures: dict[str, float] = {}
+    for name, streams in (("off", False), ("on", True)):
+        with cgc.compile(dag, overlap_gpu_communication=streams) as graph:
+            seconds = []
+            for _ in range(rounds + 1):
+                started = time.perf_counter()
+                ray.get(graph.execute(OVERLAP_BYTES))
+                seconds.append(time.perf_counter() - started)
+            figures[name] = statistics.median(seconds[1:]) * 1e3
+    return figures
+
+
+def _report(rows: list[Row], overlap: dict[str, float]) -> None:
+    grid = Table(title="tensors between two actors: one transfer, medians")
+    for heading in ("case", "size", "cgc µs", "GB/s", "against", "µs", "more"):
+        grid.add_column(heading, justify="left" if heading in ("case", "against") else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(
+            row.case,
+            f"{row.nbytes // KIB} KiB" if row.nbytes < MIB else f"{row.nbytes // MIB} MiB",
+            f"{row.cgc_s * 1e6:,.0f}",
+            f"{row.nbytes / row.cgc_s / 1e9:.1f}",
+            row.other,
+            f"{row.other_s * 1e6:,.0f}",
+            f"{row.overhead:+.0%}",
+        )
+    Console().print(grid)
+    print(
+        f"overlap: off {overlap['off']:.1f} ms, on {overlap['on']:.1f} ms, {overlap['off'] / overlap['on']:.2f} times"
+    )
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a third of the rounds")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
