@@ -19,12 +19,15 @@ import ray.dag.compiled_dag_node as _compiled_dag_node
 import ray.exceptions
 from ray.cloudpickle.cloudpickle import _should_pickle_by_reference
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
+from ray.experimental import internal_kv
 
 SYSTEM_GROUP = "_ray_system"
 """Concurrency group that every Ray actor has for calls beside the user's own.
 
 Ray starts its own graphs in it: a call there neither waits for a busy method nor takes part in the actor's order.
 """
+
+_KV_NAMESPACE = b"cgc"
 
 CloudPickler: Any = ray.cloudpickle.CloudPickler
 """Ray's pickler: knows ObjectRefs, actor handles, local classes and what users gave to `register_serializer`."""
@@ -168,6 +171,27 @@ def terminate_this_actor(detail: str) -> None:
     help: a leaving actor waits for the tasks that it has sent. `detail` becomes part of the `ActorDiedError`.
     """
     ray._private.worker.global_worker.core_worker.drain_and_exit_worker("user", detail.encode())
+
+
+def cluster_put(key: bytes, value: bytes) -> None:
+    """Store a value where all processes of the cluster can get it (the GCS), until it is deleted."""
+    internal_kv._internal_kv_put(key, value, namespace=_KV_NAMESPACE)
+
+
+def cluster_get(key: bytes) -> bytes | None:
+    """What was put under a key."""
+    value = internal_kv._internal_kv_get(key, namespace=_KV_NAMESPACE)
+    return None if value is None else bytes(value)
+
+
+def cluster_delete(prefix: bytes) -> None:
+    """Delete all keys that begin with `prefix`."""
+    internal_kv._internal_kv_del(prefix, del_by_prefix=True, namespace=_KV_NAMESPACE)
+
+
+def cluster_keys(prefix: bytes) -> list[bytes]:
+    """The keys that begin with `prefix`."""
+    return list(internal_kv._internal_kv_list(prefix, namespace=_KV_NAMESPACE))
 
 
 def _serialization_context() -> Any:

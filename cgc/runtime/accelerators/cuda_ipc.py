@@ -7,7 +7,7 @@ Tensors handed over between processes that see the same CUDA device, or peers of
 
 The handle has the event after which the memory may be read: the receiver's stream waits for it, no host does. The
 sender keeps the tensor until every reader has given it back; how that is told is the caller's business, for example a
-word of shared memory. torch counts the users of exported memory, too, but frees it only when it allocates the next time.
+word of shared memory. torch counts the users of exported memory, too, but frees it when it next allocates.
 """
 
 from __future__ import annotations

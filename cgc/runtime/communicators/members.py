@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import ray
+
+from cgc.runtime import ray_internals
 
 
 class Members:
@@ -40,10 +41,10 @@ class Members:
 
 def name_of(actor: ray.actor.ActorHandle) -> str:
     """Class and the beginning of the actor's id."""
-    return f"{actor._ray_actor_creation_function_descriptor.class_name}({actor._actor_id.hex()[:8]})"
+    return f"{ray_internals.actor_class_name(actor)}({ray_internals.actor_id(actor)[:8]})"
 
 
-def _id_of(actor: ray.actor.ActorHandle) -> Any:
+def _id_of(actor: ray.actor.ActorHandle) -> str:
     if not isinstance(actor, ray.actor.ActorHandle):
         raise TypeError(f"{actor!r} is not an actor handle; create the actor with .remote() first")
-    return actor._actor_id
+    return ray_internals.actor_id(actor)

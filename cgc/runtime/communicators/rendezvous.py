@@ -19,9 +19,11 @@ import os
 import weakref
 from typing import Any, Protocol
 
-LOOPBACK = "127.0.0.1"
+import ray
 
-KV_NAMESPACE = b"cgc"
+from cgc.runtime import ray_internals
+
+LOOPBACK = "127.0.0.1"
 
 
 class Rendezvous(Protocol):
@@ -75,11 +77,9 @@ class RayRendezvous:
     def open(self, timeout: float) -> Any:
         from cgc.runtime.communicators import stores
 
-        return stores.RayStore(self.prefix, KV_NAMESPACE, timeout)
+        return stores.RayStore(self.prefix, timeout)
 
     def host(self, store: Any, rank: int, world_size: int) -> str:
-        import ray
-
         node = ray.get_runtime_context().get_node_id().encode()
         store.set(f"node/{rank}", node)
         if all(store.get(f"node/{other}") == node for other in range(world_size)):
@@ -87,6 +87,4 @@ class RayRendezvous:
         return str(ray.util.get_node_ip_address())
 
     def close(self) -> None:
-        from ray.experimental import internal_kv
-
-        internal_kv._internal_kv_del(self.prefix, del_by_prefix=True, namespace=KV_NAMESPACE)
+        ray_internals.cluster_delete(self.prefix)

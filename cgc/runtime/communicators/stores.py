@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from ray.exceptions import RayChannelTimeoutError
-from ray.experimental import internal_kv
 from torch.distributed import FileStore, Store
+
+from cgc.runtime import ray_internals
 
 POLL_S = 0.001
 """Seconds between two looks for a key that somebody else will set."""
@@ -24,22 +25,21 @@ def open_file(path: str, timeout: float) -> Store:
 class RayStore(Store):  # type: ignore[misc]
     """The part of a torch store that gloo's handshake needs, over Ray's internal key-value store."""
 
-    def __init__(self, prefix: bytes, namespace: bytes, timeout: float) -> None:
+    def __init__(self, prefix: bytes, timeout: float) -> None:
         super().__init__()
         self._prefix = prefix
-        self._namespace = namespace
         self._timeout = timeout
 
     def set(self, key: str, value: bytes) -> None:
-        internal_kv._internal_kv_put(self._prefix + key.encode(), bytes(value), namespace=self._namespace)
+        ray_internals.cluster_put(self._prefix + key.encode(), bytes(value))
 
     def get(self, key: str) -> bytes:
         """Raises `RayChannelTimeoutError` if nobody sets the key in time."""
         deadline = time.monotonic() + self._timeout
         while True:
-            value = internal_kv._internal_kv_get(self._prefix + key.encode(), namespace=self._namespace)
+            value = ray_internals.cluster_get(self._prefix + key.encode())
             if value is not None:
-                return bytes(value)
+                return value
             if time.monotonic() > deadline:
                 raise RayChannelTimeoutError(f"no rank has set {key!r} within {self._timeout:g} s")
             time.sleep(POLL_S)

@@ -11,8 +11,8 @@ from ray.experimental.channel.communicator import Communicator
 from ray.experimental.channel.torch_tensor_type import TorchTensorType
 from ray.experimental.util.types import ReduceOp
 
+from cgc.runtime import ray_internals
 from cgc.runtime.communicators.gloo import GlooCommunicator
-from cgc.runtime.communicators.rendezvous import KV_NAMESPACE
 
 
 @ray.remote(num_cpus=0)
@@ -72,9 +72,7 @@ def test_actors_meet_through_ray_and_exchange(members: list[Any]) -> None:
         assert first == [[1, 3, 5, 7], [0, 2], [0, 1, 2, 3, 1, 2, 3, 4], [0, 1, 2, 3], [1, 2, 3, 4]]
         assert second == [[1, 3, 5, 7], [6, 12], [0, 1, 2, 3, 1, 2, 3, 4], [0, 1, 2, 3], [1, 2, 3, 4]]
         assert ray.get([m.leave.remote() for m in members]) == [None, None]
-    from ray.experimental import internal_kv
-
-    assert internal_kv._internal_kv_list(b"rendezvous/", namespace=KV_NAMESPACE) == []
+    assert ray_internals.cluster_keys(b"rendezvous/") == []
 
 
 def test_it_is_a_transport_of_ray(members: list[Any]) -> None:
