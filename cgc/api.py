@@ -61,6 +61,7 @@ class CompileOptions:
         max_inflight_executions: Executions that may be submitted and not yet read.
         max_buffered_results: Executions whose results may be kept because later ones were read first.
         buffer_size_bytes: First size of a slot for values of static shape; other slots begin small and grow.
+        ignore_surplus_inputs: Whether keyword inputs that the graph does not have are ignored, as Ray does it.
         max_channel_bytes: Limit of the graph's shared memory in bytes, 0 for none.
         overlap_gpu_communication: Whether GPU communication overlaps with computation.
         default_communicator: For tensors and collectives that ask for a communicator and name none: `"create"` for
@@ -77,6 +78,7 @@ class CompileOptions:
     max_inflight_executions: int | None = None
     max_buffered_results: int | None = None
     buffer_size_bytes: int | None = None
+    ignore_surplus_inputs: bool = False
     max_channel_bytes: int = 0
     overlap_gpu_communication: bool | None = None
     default_communicator: Communicator | str | None = "create"
@@ -153,6 +155,7 @@ def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: 
             get_timeout=resolved.get_timeout,
             max_inflight_executions=resolved.max_inflight_executions,
             max_buffered_results=resolved.max_buffered_results,
+            ignore_surplus_inputs=resolved.ignore_surplus_inputs,
             max_channel_bytes=resolved.max_channel_bytes,
         ),
         infos,

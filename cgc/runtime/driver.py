@@ -55,6 +55,7 @@ class DriverOptions:
         get_timeout: Seconds that `get` waits by default; -1 is for ever, 0 not at all.
         max_inflight_executions: Executions that may be submitted and not yet read.
         max_buffered_results: Executions whose results may be kept because later ones were read first.
+        ignore_surplus_inputs: Whether keyword inputs that the graph does not have are ignored, as Ray does.
         max_channel_bytes: Limit of the graph's shared memory, 0 for none.
         spin_us: Microseconds that a waiting party polls before it sleeps, negative for the native core's default.
         probe_timeout: Seconds for all actors to be alive at the start.
@@ -66,6 +67,7 @@ class DriverOptions:
     get_timeout: float | None = None
     max_inflight_executions: int | None = None
     max_buffered_results: int | None = None
+    ignore_surplus_inputs: bool = False
     max_channel_bytes: int = 0
     spin_us: int = -1
     probe_timeout: float = PROBE_TIMEOUT
@@ -132,7 +134,8 @@ class BaseDriver:
         self._submit_timeout: float = _default(options.submit_timeout, context.submit_timeout)
         self._get_timeout: float = _default(options.get_timeout, context.get_timeout)
         self._max_inflight: int = _default(options.max_inflight_executions, context.max_inflight_executions)
-        self._inlets = Inlets(program, session.arena, {member.symbol: member.handle for member in session.members})
+        actors = {member.symbol: member.handle for member in session.members}
+        self._inlets = Inlets(program, session.arena, actors, options.ignore_surplus_inputs)
         self._outlets = Outlets(
             program, session.arena, _default(options.max_buffered_results, context.max_buffered_results)
         )
@@ -232,7 +235,7 @@ class Driver(BaseDriver):
         """The first execution for which it must be found out whether there is room."""
         self._fetch_lock = threading.Lock()
         self._dropped: deque[tuple[int, int]] = deque()
-        """Refs that went out of scope while another reader held the lock."""
+        """Refs that went out of scope unread, to be given up by who holds the fetch lock next."""
 
     def execute(self, *args: Any, **kwargs: Any) -> GraphRef | list[GraphRef]:
         """
@@ -245,28 +248,31 @@ class Driver(BaseDriver):
         inlets, outlets = self._inlets, self._outlets
         if kwargs or len(args) != inlets.positional or inlets.keywords:
             inlets.check(args, kwargs)
-        lock = self._submit_lock
-        lock.acquire()
+        submitted = -1
         try:
-            execution = inlets.submitted
-            if execution >= self._room_until:
-                self._make_room(execution)
-            outlets.records[execution] = record = outlets.blank_record.copy()
-            try:
-                self._submit(args, kwargs, self._submit_timeout)
-            except BaseException as error:
-                # The first news of a death comes from `ray.get`, also if the death came before `execute`.
-                if not (isinstance(error, _core.ChannelClosed) and self._session.ended_untold):
-                    outlets.records.pop(execution, None)
-                    self._raise_submission_error(error)
-            if inlets.passes_on:
-                for output, value in inlets.passed_on(args, kwargs):
-                    record[output] = value
-        finally:
-            lock.release()
-        if self._returns_list:
-            return [OutputRef(self, execution, output) for output in range(outlets.outputs)]
-        return GraphRef(self, execution)
+            with self._submit_lock:  # not acquire() and release(): KeyboardInterrupt may come in between
+                execution = inlets.submitted
+                if execution >= self._room_until:
+                    self._make_room(execution)
+                outlets.records[execution] = record = outlets.blank_record.copy()
+                try:
+                    self._submit(args, kwargs, self._submit_timeout)
+                except BaseException as error:
+                    # The first news of a death comes from `ray.get`, also if the death came before `execute`.
+                    if not (isinstance(error, _core.ChannelClosed) and self._session.ended_untold):
+                        outlets.records.pop(execution, None)
+                        self._raise_submission_error(error)
+                submitted = execution
+                if inlets.passes_on:
+                    for output, value in inlets.passed_on(args, kwargs):
+                        record[output] = value
+            if self._returns_list:
+                return [OutputRef(self, execution, output) for output in range(outlets.outputs)]
+            return GraphRef(self, execution)
+        except BaseException:  # KeyboardInterrupt perhaps, between the submission and the refs
+            if submitted >= 0:
+                self._dropped.extend((submitted, output) for output in range(outlets.outputs))
+            raise
 
     async def execute_async(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: the graph was not compiled for asyncio."""
@@ -277,30 +283,25 @@ class Driver(BaseDriver):
         if timeout is None:
             timeout = self._get_timeout
         lock = self._fetch_lock
-        if not lock.acquire(False):
+        if lock.locked():
             timeout = self._wait_for_other_reader(timeout)
         try:
-            if self._dropped:
-                self._give_up_dropped()
-            return self._outlets.claim(execution, output, timeout)
+            with lock:
+                if self._dropped:
+                    self._give_up_dropped()
+                return self._outlets.claim(execution, output, timeout)
         except _core.ChannelTimeout:
             raise self._get_timeout_error() from None
         except _core.ChannelClosed:
             raise self._session.failure() from None
         except BufferFullError as full:
             self._raise_buffer_full(full.kept)
-        finally:
-            lock.release()
+        except KeyError:
+            raise RuntimeError("the result was handed out before, to a get that an exception interrupted") from None
 
     def drop(self, execution: int, output: int) -> None:
-        """A ref went out of scope unread. May be called by the garbage collector anywhere, so it waits for no lock."""
-        if not self._fetch_lock.acquire(False):
-            self._dropped.append((execution, output))
-            return
-        try:
-            self._outlets.give_up(execution, output)
-        finally:
-            self._fetch_lock.release()
+        """A ref went out of scope unread. May be called by the garbage collector anywhere, so it only leaves a note."""
+        self._dropped.append((execution, output))
 
     def _release(self) -> None:
         if self._fetch_lock.acquire(timeout=RELEASE_TIMEOUT):
@@ -310,10 +311,11 @@ class Driver(BaseDriver):
         super()._release()
 
     def _wait_for_other_reader(self, timeout: float) -> float:
-        """Take the fetch lock while another thread waits for a result; returns what is left of the time-out."""
+        """Wait while another thread waits for a result; returns what is left of the time-out."""
         begin = time.monotonic()
         if not self._fetch_lock.acquire(timeout=timeout if timeout >= 0 else -1):
             raise self._get_timeout_error()
+        self._fetch_lock.release()
         return max(0.0, timeout - (time.monotonic() - begin)) if timeout > 0 else timeout
 
     def _make_room(self, execution: int) -> None:
@@ -322,21 +324,20 @@ class Driver(BaseDriver):
         self._room_until = outlets.slowest + self._max_inflight
         if execution < self._room_until:
             return
-        if not self._fetch_lock.acquire(timeout=self._submit_timeout if self._submit_timeout >= 0 else -1):
-            self._raise_if_too_many_inflight(execution - outlets.finished)
+        if self._fetch_lock.locked():
+            self._wait_for_other_reader(self._submit_timeout)
         try:
-            self._give_up_dropped()
-            while execution - outlets.finished >= self._max_inflight:
-                if not outlets.discard_oldest(self._get_timeout):
-                    self._raise_if_too_many_inflight(execution - outlets.finished)
-            outlets.catch_up(execution - self._max_inflight, self._get_timeout)
-            self._room_until = outlets.slowest + self._max_inflight
+            with self._fetch_lock:
+                self._give_up_dropped()
+                while execution - outlets.finished >= self._max_inflight:
+                    if not outlets.discard_oldest(self._get_timeout):
+                        self._raise_if_too_many_inflight(execution - outlets.finished)
+                outlets.catch_up(execution - self._max_inflight, self._get_timeout)
+                self._room_until = outlets.slowest + self._max_inflight
         except _core.ChannelTimeout:
             raise self._get_timeout_error() from None
         except _core.ChannelClosed:
             raise self._session.failure() from None
-        finally:
-            self._fetch_lock.release()
 
     def _give_up_dropped(self) -> None:
         while self._dropped:

@@ -31,7 +31,14 @@ class Inlets:
         is_plain: Whether `submit_plain` may be used.
     """
 
-    def __init__(self, program: Program, arena: _core.Arena, actors: Mapping[str, ray.actor.ActorHandle]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        arena: _core.Arena,
+        actors: Mapping[str, ray.actor.ActorHandle],
+        ignore_surplus: bool = False,
+    ) -> None:
+        self._ignore_surplus = ignore_surplus
         self._inputs = [operation for operation in program.operations if isinstance(operation, Input)]
         keys = {operation.key for operation in self._inputs}
         whole = None in keys
@@ -67,7 +74,7 @@ class Inlets:
         for keyword in self.keywords:
             if keyword not in kwargs:
                 raise ValueError(f"dag.execute() or dag.execute_async() must be called with kwarg `{keyword}`")
-        if len(kwargs) > len(self.keywords):
+        if len(kwargs) > len(self.keywords) and not self._ignore_surplus:
             surplus = sorted(kwargs.keys() - set(self.keywords))
             raise ValueError(f"the graph has no input of the name {', '.join(f'`{name}`' for name in surplus)}")
 
@@ -197,7 +204,7 @@ class _DriverWrite:
     def error_message(self, error: MemoryError) -> serialization.Message:
         """What the readers get instead of inputs for which there is no shared memory."""
         errors: list[ErrorValue] = [
-            unplaceable(self._names.of(source, self._operation), error) for source in self.sources
+            unplaceable(self._names.of(source, self._operation), str(error)) for source in self.sources
         ]
         if len(errors) == 1:
             return self.encoder.encode(errors[0])

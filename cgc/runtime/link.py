@@ -113,9 +113,9 @@ def unreadable(name: str, error: Exception) -> ErrorValue:
     return ErrorValue.from_exception(error, name, note="while deserialising the value", skip_frames=0)
 
 
-def unplaceable(name: str, error: MemoryError) -> ErrorValue:
+def unplaceable(name: str, reason: str) -> ErrorValue:
     """What is sent instead of a value for which there is no shared memory."""
-    return ErrorValue.from_exception(MemoryError(f"the result of {name} cannot be sent: {error}"), name)
+    return ErrorValue.from_exception(MemoryError(f"the result of {name} cannot be sent: {reason}"), name)
 
 
 def on_actor(operation: Operation, actor: str) -> str:
@@ -185,7 +185,7 @@ def _link_write(
         try:
             write(kind, blob, buffers)
         except MemoryError as error:
-            write_without_memory(error)
+            write_without_memory(str(error))
         if kept or encoder.offers:
             keeper.update(encoder.offers)
             encoder.offers = ()
@@ -197,26 +197,26 @@ def _link_write(
         try:
             write(kind, blob, buffers)
         except MemoryError as error:
-            write_without_memory(error)
+            write_without_memory(str(error))
         if kept or encoder.offers:
             keeper.update(encoder.offers)
             encoder.offers = ()
         for register in drop:
             registers[register] = None
 
-    def write_without_memory(error: MemoryError) -> None:
+    def write_without_memory(reason: str) -> None:
         """Send an error instead of the largest value, and of as many others as it takes."""
         values = [registers[register] for register in sources]
         sizes = [encoder.size_of(value) for value in values]
         for position in sorted(range(len(values)), key=sizes.__getitem__, reverse=True):
-            values[position] = unplaceable(names.of(sources[position], operation), error)
+            values[position] = unplaceable(names.of(sources[position], operation), reason)
             try:
                 write(*(encode(values[0]) if len(values) == 1 else encoder.encode_many(values, replace)))
-            except MemoryError as again:
-                error = again
+            except MemoryError as error:
+                reason = str(error)  # not the error itself: a frame that its own traceback leads to would hold it
             else:
                 return
-        raise error
+        raise MemoryError(reason)
 
     return write_one if len(sources) == 1 else write_many
 

@@ -20,6 +20,7 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
     A result can be read once. Unlike Ray's, a ref whose `get` ran into a time-out can be read again.
     """
 
+    _dag: Driver = None  # type: ignore[assignment] - until __init__, which an interrupt may cut short
     _output = 0
     _channel_index: int | None = None
     _ray_get_called = False
@@ -45,7 +46,7 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
         return value
 
     def __del__(self) -> None:
-        if not self._ray_get_called:
+        if not self._ray_get_called and self._dag is not None:
             self._dag.drop(self._execution_index, self._output)
 
     def __copy__(self) -> NoReturn:

@@ -6,9 +6,9 @@ import copy
 import gc
 import os
 import pickle
+import random
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -257,11 +257,10 @@ def test_a_dropped_output_frees_its_value(actors):
     with running(fan_out("echo", "echo"), actors[:2]) as driver:
         refs = driver.execute(np.zeros(10))
         assert ray.get(refs[0]).shape == (10,)
-        eventually(lambda: driver._outlets.outlets[1].ready() or driver._outlets.outlets[1].next, "the other output")
         del refs
         gc.collect()
-        assert not driver._outlets.records
         assert ray.get(driver.execute(1)) == [1, 1]
+        assert not driver._outlets.records
 
 
 def test_max_inflight_executions(actors):
@@ -375,14 +374,45 @@ def test_get_can_be_interrupted_and_the_graph_goes_on(actors, gate):
         ray.get(gate.wait.remote("interrupt entered"))
         timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
-        begin = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             ray.get(ref, timeout=DEADLINE)
-        assert time.monotonic() - begin < DEADLINE
         timer.join()
         ray.get(gate.open.remote("interrupt"))
         assert ray.get(ref) is None
         assert ray.get(driver.execute(lambda _: 1)) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_interrupts_at_any_moment_leave_the_graph_in_step(actors):
+    """Ctrl-C hundreds of times, at random moments of a hot loop: no hang, no wrong value, no place lost."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    random_moments = random.Random(7)
+    interrupts = 0
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with running(fan_out("echo", "echo"), actors[:2], max_inflight_executions=4) as driver:
+            number = 0
+            while interrupts < 300:
+                signal.setitimer(signal.ITIMER_REAL, random_moments.uniform(2e-5, 1e-3))
+                last = number + 100  # the interrupt may come in a destructor, where Python swallows it
+                try:
+                    while number < last:
+                        number += 1
+                        refs = driver.execute(number)
+                        assert [ref.get(timeout=DEADLINE) for ref in refs] == [number, number]
+                except KeyboardInterrupt:
+                    interrupts += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            del refs
+            assert [ray.get(ref, timeout=DEADLINE) for i in range(8) for ref in driver.execute(i)] == [
+                i for i in range(8) for _ in range(2)
+            ]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # Memory.
