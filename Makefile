@@ -28,7 +28,7 @@ test: build $(if $(TORCH),$(VENV)/.installed-torch) ## run the test suite (PYTES
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-parity: build ## hold the tests of tests/parity to Ray's own implementation too, which takes minutes
-	@CGC_TEST_PARITY=1 $(BIN)/python -m pytest tests/parity $(PYTEST_ARGS)
+	@CGC_TEST_PARITY=1 $(BIN)/python -m pytest tests/parity tests/test_ray_programs.py $(PYTEST_ARGS)
 
 bench: build ## run all benchmarks (BENCH_ARGS=--quick for a short run)
 	@$(BIN)/python tools/bench/latency.py $(BENCH_ARGS)

@@ -20,7 +20,8 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
     A result can be read once. Unlike Ray's, a ref whose `get` ran into a time-out can be read again.
     """
 
-    _dag: Driver = None  # type: ignore[assignment] - until __init__, which an interrupt may cut short
+    # Until __init__, which an interrupt may cut short; `__del__` runs even then.
+    _dag: Driver = None  # type: ignore[assignment]
     _output = 0
     _channel_index: int | None = None
     _ray_get_called = False

@@ -55,7 +55,7 @@ class Sender:
                 self._keeper.update(self._encoder.offers)
                 self._encoder.offers = ()
         except MemoryError as error:
-            self._send_error(unplaceable(self._name, error), silent)
+            self._send_error(unplaceable(self._name, str(error)), silent)
             return
         except _NotSendableError as error:
             self._send_error(error.value, silent)
