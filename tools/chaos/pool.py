@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import itertools
-import os
+import time
 from random import Random
 
 import ray
-import ray.exceptions
 
+from cgc.runtime.process_watch import is_running
 from tools.chaos.faults import Victim
 from tools.chaos.graphs import MemberActor
 
 NAMESPACE = "chaos"
 
+DYING = 60.0
+"""Seconds that a process may take to end on a busy machine."""
+
 
 class Pool:
-    """A fixed number of live actors."""
+    """
+    A fixed number of live actors.
+
+    Attributes:
+        replaced: Actors that have died and were replaced.
+    """
 
     def __init__(self, size: int) -> None:
+        self.replaced = 0
         self._serial = itertools.count()
         self._names: dict[str, Victim] = {}
         self._add(size)
@@ -32,13 +41,22 @@ class Pool:
         by_pid = {member.pid: name for name, member in self._names.items()}
         return [by_pid[member.pid] for member in members]
 
-    def renew(self) -> int:
-        """Replace those whose process has ended; returns how many."""
-        dead = [name for name, member in self._names.items() if not _is_alive(member.pid)]
+    def renew(self, dying: Victim | None) -> list[str]:
+        """
+        Replace those whose process has ended, after `dying` had time to end; returns what went wrong.
+
+        An actor that leaves by itself, or that `ray.kill` ends, takes a while to be gone.
+        """
+        deadline = time.monotonic() + DYING
+        while dying is not None and is_running(dying.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)  # the interval of polling a condition with a deadline
+        problems = [f"{dying} is alive"] if dying is not None and is_running(dying.pid) else []
+        dead = [name for name, member in self._names.items() if member is dying or not is_running(member.pid)]
+        self.replaced += len(dead)
         for name in dead:
             del self._names[name]
         self._add(len(dead))
-        return len(dead)
+        return problems
 
     @property
     def members(self) -> list[Victim]:
@@ -49,12 +67,3 @@ class Pool:
         handles = [MemberActor.options(name=name, num_cpus=0).remote() for name in names]
         pids = ray.get([handle.pid.remote() for handle in handles])
         self._names |= {name: Victim(*pair) for name, pair in zip(names, zip(handles, pids, strict=True), strict=True)}
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
-        return stat.read().rpartition(")")[2].split()[0] not in "ZX"

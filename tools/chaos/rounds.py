@@ -24,7 +24,7 @@ from tools.chaos import faults
 from tools.chaos.faults import ENDED, Victim
 from tools.chaos.graphs import PAYLOADS, Bad, Graph, Token
 
-READ = 15.0
+READ = 60.0
 """Seconds after which a result that should come is called a hang."""
 
 NOTICE = 20.0
@@ -32,6 +32,9 @@ NOTICE = 20.0
 
 MAX_CHANNEL_BYTES = 64 << 20
 
+DEADLY = (*faults.DEATHS_BY_PLAN, *faults.DEATHS_FROM_OUTSIDE)
+
+CapacityExceeded = ray.exceptions.RayCgraphCapacityExceeded
 ChannelTimeout = ray.exceptions.RayChannelTimeoutError
 
 
@@ -44,12 +47,14 @@ class Report:
         counts: Executions, checked values, and faults by name.
         problems: Everything that must not happen, in words; empty for a good round.
         notice_seconds: From a death to the first error that told of it.
+        dying: The actor that a fault has killed.
     """
 
     seed: str
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     notice_seconds: list[float] = field(default_factory=list)
+    dying: Victim | None = None
 
 
 def play(seed: str, members: list[Victim], report: Report, random: Random) -> None:
@@ -165,6 +170,8 @@ class _Player:
         """Undo what would outlive the round."""
         if self._timer is not None:
             self._timer.join()
+        if self.struck_at is not None and self.system_fault in DEADLY:
+            self.report.dying = self.victim
         if self.system_fault == "stop" and self.struck_at is not None:
             faults.resume(self.victim)
 
@@ -206,8 +213,15 @@ class _Player:
             self._timer = faults.later(self.random, lambda: faults.strike(str(fault), victim))
 
     def _submit(self, execution: int, plan: Mapping[int, str]) -> None:
+        inputs = self._inputs(execution, plan)
         try:
-            refs = self.compiled.execute(*self._inputs(execution, plan))
+            try:
+                refs = self.compiled.execute(*inputs)
+            except CapacityExceeded:  # executions whose refs were dropped count until those before them were read
+                self.report.counts["capacity exceeded"] += 1
+                while self.pending:
+                    self._read_one()
+                refs = self.compiled.execute(*inputs)
         except Exception as error:
             self._judge_error(error, None)
             return
@@ -272,8 +286,8 @@ class _Player:
             self.report.counts["interrupted"] += 1
         try:
             self._judge_value(ref.get(timeout=READ), self.graph.expect(number, plan)[0])
-        except (ValueError, ray.exceptions.RayTaskError) as error:
-            if "only be called once" not in str(error) and "result was lost" not in str(error):
+        except (ValueError, RuntimeError) as error:
+            if "only be called once" not in str(error) and "was handed out before" not in str(error):
                 self.report.problems.append(f"after Ctrl-C: {error!r}")
 
     def _wait_for_end(self) -> None:

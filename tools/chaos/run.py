@@ -57,9 +57,10 @@ def main() -> int:
         if report.problems:
             total.problems += report.problems
             print(f"round {number} is bad; again: --seed {options.seed} --only {number}", file=sys.stderr)
-            print(*(f"  {problem}" for problem in report.problems), sep="\n", file=sys.stderr)
+            print(*(f"  {problem:.1000}" for problem in report.problems[:5]), sep="\n", file=sys.stderr)
             if not options.keep_going:
                 break
+    total.counts["actors replaced"] = pool.replaced
     result = _result(total, time.monotonic() - begin)
     print(json.dumps(result, indent=2))
     if options.json:
@@ -85,7 +86,7 @@ def _round(seed: str, pool: Pool) -> Report:
             play(seed, members, report, random)
     except Exception as error:
         report.problems.append(f"{type(error).__name__}: {error}")
-    report.counts["actors replaced"] += pool.renew()
+    report.problems += pool.renew(report.dying)
     report.problems += checks.leftovers_here(names)
     report.problems += checks.leftovers_of([member.handle for member in pool.members])
     report.problems += checks.zombies()
@@ -118,7 +119,7 @@ def _result(total: Report, seconds: float) -> dict[str, object]:
             "median": round(notice[len(notice) // 2], 4) if notice else None,
             "maximum": round(notice[-1], 4) if notice else None,
         },
-        "problems": total.problems,
+        "problems": [f"{problem:.1000}" for problem in total.problems[:50]],
     }
 
 
