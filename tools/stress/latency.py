@@ -39,7 +39,7 @@ def main() -> None:
     if options.pin:
         os.sched_setaffinity(0, {0})
     peers = [
-        subprocess.Popen([sys.executable, __file__, "--peer", json.dumps([arena.handle, peer, options.pin])])
+        subprocess.Popen([sys.executable, __file__, "--peer", json.dumps([arena.handle, peer, options.pin, options.nice])])
         for peer in range(options.peers)
     ]
     for peer in range(options.peers):
@@ -63,6 +63,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--spin-us", type=int, default=-1)
     parser.add_argument("--reserve", action="store_true", help="send from Writer.reserve: no copy at all")
     parser.add_argument("--pin", action="store_true", help="process n runs on core n modulo 2")
+    parser.add_argument("--nice", type=int, default=0, help="niceness of the peers; Ray starts workers with 15")
     parser.add_argument("--idle", type=float, default=0.0, metavar="SECONDS")
     return parser.parse_args()
 
@@ -83,8 +84,9 @@ def measure(arena: Arena, options: argparse.Namespace) -> list[int]:
     return times[options.rounds // 10 :]
 
 
-def relay(handle: tuple[int, int, int, int], peer: int, pin: bool) -> None:
+def relay(handle: tuple[int, int, int, int], peer: int, pin: bool, nice: int) -> None:
     """Read from ring `peer`, answer with the same blob on the next ring; buffers are not sent back."""
+    os.nice(nice)
     if pin:
         os.sched_setaffinity(0, {(peer + 1) % 2})
     arena = Arena.attach(tuple(handle))
