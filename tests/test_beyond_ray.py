@@ -167,3 +167,19 @@ def test_one_actor_in_several_graphs_at_once(workers):
     assert ray.get(refs) == [(number, i) for i in range(5) for number in range(3)]
     for graph in graphs:
         graph.teardown()
+
+
+def test_every_execution_after_a_death_tells_of_it(ray_session):
+    """Three executions after a kill, of which nobody has heard yet: each of their refs has the reason."""
+    dying, other = Worker.remote(), Worker.remote()
+    with InputNode() as inp:
+        dag = MultiOutputNode([dying.echo.bind(inp), other.echo.bind(inp)])
+    graph = cgc.compile(dag)
+    assert ray.get(graph.execute(0)) == [0, 0]
+    ray.kill(dying)
+    refs = [ref for i in range(3) for ref in graph.execute(i)]
+    while refs:
+        with pytest.raises(ray.exceptions.ActorDiedError):
+            ray.get(refs.pop(0), timeout=30)
+    with pytest.raises(ray.exceptions.ActorDiedError):
+        graph.execute(4)

@@ -262,6 +262,7 @@ class Driver(BaseDriver):
                     if not (isinstance(error, _core.ChannelClosed) and self._session.ended_untold):
                         outlets.records.pop(execution, None)
                         self._raise_submission_error(error)
+                    inlets.submitted = execution + 1  # the next one gets a record of its own
                 submitted = execution
                 if inlets.passes_on:
                     for output, value in inlets.passed_on(args, kwargs):
