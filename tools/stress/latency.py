@@ -38,8 +38,9 @@ def main() -> None:
     arena = Arena.create(rings, options.peers, spin_us=options.spin_us)
     if options.pin:
         os.sched_setaffinity(0, {0})
+    command = [sys.executable, __file__, "--peer"]
     peers = [
-        subprocess.Popen([sys.executable, __file__, "--peer", json.dumps([arena.handle, peer, options.pin, options.nice])])
+        subprocess.Popen([*command, json.dumps([arena.handle, peer, options.pin, options.nice])])
         for peer in range(options.peers)
     ]
     for peer in range(options.peers):
