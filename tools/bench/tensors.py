@@ -13,8 +13,8 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ KIB, MIB = 1 << 10, 1 << 20
 SIZES = [KIB, 64 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB]
 HOPS = 8
 """Transfers, or collectives, in one execution."""
+
+WARM_UP = 2
+"""Rounds that do not count."""
 
 OVERLAP_PARTS = 6
 OVERLAP_SECONDS = 0.004
@@ -131,8 +134,15 @@ def main() -> None:
     rendezvous.close()
     rounds = 5 if options.quick else 15
     rows = [
-        *_transfers(peers, "shm", None, Peer.bare_copies, "memcpy", rounds),
-        *_transfers(peers, "gloo p2p", GlooCommunicator(peers), Peer.bare_hops, "torch gloo", rounds),
+        *_transfers(peers, "shm", {}, "memcpy", rounds),
+        *_transfers(peers, "gloo p2p", {"transport": GlooCommunicator(peers)}, "torch gloo", rounds),
+        *_transfers(
+            peers,
+            "gloo p2p, static",
+            {"transport": GlooCommunicator(peers), "_static_shape": True, "_direct_return": True},
+            "torch gloo",
+            rounds,
+        ),
         *_reductions(peers, rounds),
     ]
     overlap = _overlap(peers, rounds)
@@ -142,57 +152,43 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=2), encoding="utf-8")
 
 
-def _transfers(
-    peers: list[Any], case: str, communicator: GlooCommunicator | None, bare: Any, other: str, rounds: int
-) -> list[Row]:
+def _transfers(peers: list[Any], case: str, hint: dict[str, Any], other: str, rounds: int) -> list[Row]:
     """A chain of hops between the two peers, in one execution."""
 
-    def hint(node: Any) -> Any:
-        if communicator is None:
-            return node
-        return node.with_tensor_transport(transport=communicator, _direct_return=True)
+    def tensor(node: Any) -> Any:
+        return node.with_tensor_transport(**hint) if hint else node
 
     with InputNode() as inp:
-        value = hint(peers[0].begin.bind(inp))
+        value = tensor(peers[0].begin.bind(inp))
         for hop in range(1, HOPS):
-            value = hint(peers[hop % 2].echo.bind(value))
+            value = tensor(peers[hop % 2].echo.bind(value))
         dag = peers[HOPS % 2].end.bind(value)
-    with cgc.compile(dag) as graph:
-        return _compare(case, other, rounds, lambda nbytes: ray.get(graph.execute(nbytes)), peers, bare)
+    method = "bare_hops" if hint else "bare_copies"
+    return [_compare(case, nbytes, other, dag, peers, method, rounds) for nbytes in SIZES]
 
 
 def _reductions(peers: list[Any], rounds: int) -> list[Row]:
+    communicator = GlooCommunicator(peers)
     with InputNode() as inp:
         values = [peer.begin.bind(inp) for peer in peers]
         for _ in range(HOPS):
-            values = allreduce.bind(values, transport=GlooCommunicator(peers))
+            values = allreduce.bind(values, transport=communicator)
         dag = MultiOutputNode([peer.end.bind(value) for peer, value in zip(peers, values, strict=True)])
+    return [_compare("gloo allreduce", nbytes, "torch gloo", dag, peers, "bare_reductions", rounds) for nbytes in SIZES]
+
+
+def _compare(case: str, nbytes: int, other: str, dag: Any, peers: list[Any], method: str, rounds: int) -> Row:
+    """One row: rounds of the graph and of the actors' bare `method` in turn."""
+    print(f"measuring {case}, {nbytes:,} bytes", file=sys.stderr)
+    ours, theirs = [], []
     with cgc.compile(dag) as graph:
-        return _compare(
-            "gloo allreduce",
-            "torch gloo",
-            rounds,
-            lambda nbytes: max(ray.get(graph.execute(nbytes))),
-            peers,
-            Peer.bare_reductions,
-        )
-
-
-def _compare(case: str, other: str, rounds: int, run: Callable[[int], float], peers: list[Any], bare: Any) -> list[Row]:
-    rows = []
-    for nbytes in SIZES:
-        ours, theirs = [], []
-        repeat = rounds if nbytes < 64 * MIB else max(3, rounds // 3)
-        for number in range(repeat + 1):
-            own = run(nbytes)
-            bares = [getattr(peer, bare.__name__).remote(nbytes) for peer in peers]
-            if number:  # the first round warms up
-                ours.append(own / HOPS)
-                theirs.append(max(ray.get(bares)) / HOPS)
-            else:
-                ray.get(bares)
-        rows.append(Row(case, nbytes, statistics.median(ours), other, statistics.median(theirs)))
-    return rows
+        for number in range(WARM_UP + (rounds if nbytes < 64 * MIB else max(3, rounds // 3))):
+            result = ray.get(graph.execute(nbytes))
+            bare = ray.get([getattr(peer, method).remote(nbytes) for peer in peers])
+            if number >= WARM_UP:
+                ours.append((max(result) if isinstance(result, list) else result) / HOPS)
+                theirs.append(max(bare) / HOPS)
+    return Row(case, nbytes, statistics.median(ours), other, statistics.median(theirs))
 
 
 def _overlap(peers: list[Any], rounds: int) -> dict[str, float]:

@@ -19,7 +19,7 @@ from ray.experimental.channel.communicator import Communicator
 from ray.experimental.util.types import ReduceOp
 
 from cgc.runtime.communicators.members import Members
-from cgc.runtime.communicators.rendezvous import RayRendezvous, Rendezvous
+from cgc.runtime.communicators.rendezvous import RayRendezvous
 
 if TYPE_CHECKING:
     import torch
@@ -33,9 +33,11 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
     """
     A group of actors that exchange CPU tensors over gloo, on any nodes of the cluster.
 
-    A rank is the actor's position in `actors`. Instances are picklable and of no cost until a graph uses them; one
-    instance may serve several graphs, one after the other. Methods other than `initialize` and the getters raise
-    `RayChannelError` when a peer is gone; then the communicator is of no more use, and the actors are as before.
+    A rank is the actor's position in `actors`. Instances are picklable and of no cost until a graph uses them. Each
+    graph makes a group of its own from an instance, so that one may serve several graphs, also at once.
+
+    Methods other than `initialize` and the getters raise `RayChannelError` when a peer is gone or after `abort`; then
+    the communicator is of no more use, and the actors are as before.
     """
 
     def __init__(
@@ -44,7 +46,6 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
         *,
         timeout: float | None = None,
         connect_timeout: float = 60.0,
-        rendezvous: Rendezvous | None = None,
     ) -> None:
         """
         Describe the group; touches no actor.
@@ -53,7 +54,6 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
             actors: The participants, each once, in the order of their ranks.
             timeout: Seconds that one operation may take, None for no limit. A peer's death ends it in any case.
             connect_timeout: Seconds that all actors have to join.
-            rendezvous: How they find each other; by default through Ray.
 
         Raises:
             TypeError: One of `actors` is not an actor handle.
@@ -63,8 +63,13 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
         self.communicator_id = self.generate_communicator_id()
         self._timeout = timeout
         self._connect_timeout = connect_timeout
-        self._rendezvous = rendezvous or RayRendezvous(self.communicator_id)
+        self._rendezvous = RayRendezvous(self.communicator_id)
         self._group: GlooGroup | None = None
+        self._is_cancelled = False
+
+    def renewed(self) -> GlooCommunicator:
+        """Another communicator of the same actors, whose ranks meet apart from this one's."""
+        return GlooCommunicator(self.members.actors, timeout=self._timeout, connect_timeout=self._connect_timeout)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_group": None}
@@ -75,15 +80,25 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
 
         Raises:
             RayChannelTimeoutError: Not all actors joined within `connect_timeout`.
+            RayChannelError: `abort` was called meanwhile, or an actor has died.
             ImportError: PyTorch is not installed.
         """
         if self._group is not None and self._group.rank == rank:
             return
         try:
+            self._group = self._join(rank)
+        except BaseException:
+            self._rendezvous.close()  # nobody can complete the group any more
+            raise
+        if rank == 0:
+            self._rendezvous.close()
+
+    def _join(self, rank: int) -> GlooGroup:
+        try:
             from cgc.runtime.communicators.gloo_group import GlooGroup
         except ImportError as error:
             raise ImportError(f"{TORCH_IS_MISSING} ({error})") from error
-        store = self._rendezvous.open(self._connect_timeout)
+        store = self._rendezvous.open(self._connect_timeout, lambda: self._is_cancelled)
         group = GlooGroup(
             store,
             rank,
@@ -94,9 +109,7 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
             names=self.members.names,
         )
         group.barrier()  # nobody looks for keys after this
-        if rank == 0:
-            self._rendezvous.close()
-        self._group = group
+        return group
 
     def get_actor_handles(self) -> list[ray.actor.ActorHandle]:
         return list(self.members.actors)
@@ -166,12 +179,14 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
         return contextlib.nullcontext()
 
     def abort(self, reason: str = "the communicator was aborted") -> None:
-        """Wake everybody who waits in an operation, here and at the peers. Never blocks; idempotent."""
+        """Wake everybody who waits in an operation or joins, here and at the peers. Never blocks; idempotent."""
+        self._is_cancelled = True
         if self._group is not None:
             self._group.abort(reason)
 
     def destroy(self) -> None:
         """Leave the group. Idempotent, and never waits for peers."""
+        self._is_cancelled = True
         group, self._group = self._group, None
         if group is not None:
             group.destroy()

@@ -8,10 +8,7 @@ operation of a communicator does not see that.
 
 from __future__ import annotations
 
-import contextlib
 import threading
-import uuid
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +36,8 @@ class JoinOrder:
     What an actor is told about a communicator.
 
     Attributes:
-        key: The communicator's key in the registry of each process.
-        communicator: To be initialised, unless the process has joined under this key before.
+        key: The communicator's key in the registry of each process, unique to the graph.
+        communicator: To be initialised.
         ranks: By symbol of the graph's actors.
     """
 
@@ -57,10 +54,12 @@ def plan_groups(
 
     Raises `ValueError` for a communicator that does not fit the graph.
     """
+    programs = list(programs)
     specs = {spec.name: spec for program in programs for spec in program.communicators}
     plan: dict[str, dict[str, JoinOrder]] = {}
     for name, spec in sorted(specs.items()):
-        order = _custom_order(spec, actors) if spec.kind == "custom" else _own_order(spec, actors)
+        key = f"{programs[0].graph}/{name}"
+        order = _custom_order(key, spec, actors) if spec.kind == "custom" else _own_order(key, spec, actors)
         for symbol in order.ranks:
             plan.setdefault(symbol, {})[name] = order
     return plan
@@ -116,13 +115,12 @@ class WorkerGroups:
 
         Raises what a communicator's `initialize` raises; then `leave` is still needed.
         """
+        keys = tuple(order.key for order in self._orders.values())
+        threading.Thread(target=_guard, args=(arena, participant, keys), name="cgc-guard", daemon=True).start()
         for name, order in self._orders.items():
             group = self.groups[name]
             group.communicator = REGISTRY.acquire(order.key, order.communicator, group.own_rank)
             self._acquired.append(order.key)
-        if self._orders:
-            keys = tuple(self._acquired)
-            threading.Thread(target=_guard, args=(arena, participant, keys), name="cgc-guard", daemon=True).start()
 
     def leave(self) -> None:
         """Give up all communicators, of which each last user destroys it, and end the streams. Idempotent."""
@@ -133,14 +131,14 @@ class WorkerGroups:
 
 
 def _guard(arena: _core.Arena, participant: int, keys: tuple[str, ...]) -> None:
+    """Runs until the worker has left: it may be about to join the next communicator when the graph ends."""
     while not arena.wait_state(participant, protocol.STATE_EXITED, GUARD_INTERVAL):
         if arena.closed is not None:
             for key in keys:
                 REGISTRY.abort(key, "the graph has ended")
-            return
 
 
-def _own_order(spec: CommunicatorSpec, actors: Mapping[str, ray.actor.ActorHandle]) -> JoinOrder:
+def _own_order(key: str, spec: CommunicatorSpec, actors: Mapping[str, ray.actor.ActorHandle]) -> JoinOrder:
     members = [actors[symbol] for symbol in spec.actors]
     communicator: Communicator
     if spec.kind == "gloo":
@@ -151,10 +149,10 @@ def _own_order(spec: CommunicatorSpec, actors: Mapping[str, ray.actor.ActorHandl
         communicator = NcclCommunicator(members)
     else:
         raise ValueError(f"there are no communicators of kind {spec.kind!r}")
-    return JoinOrder(communicator.communicator_id, communicator, {s: rank for rank, s in enumerate(spec.actors)})
+    return JoinOrder(key, communicator, {symbol: rank for rank, symbol in enumerate(spec.actors)})
 
 
-def _custom_order(spec: CommunicatorSpec, actors: Mapping[str, ray.actor.ActorHandle]) -> JoinOrder:
+def _custom_order(key: str, spec: CommunicatorSpec, actors: Mapping[str, ray.actor.ActorHandle]) -> JoinOrder:
     """The ranks that the user's communicator gives to the graph's actors, all of which have to join it."""
     communicator: Any = spec.custom
     what = f"the communicator {type(communicator).__name__}"
@@ -173,14 +171,6 @@ def _custom_order(spec: CommunicatorSpec, actors: Mapping[str, ray.actor.ActorHa
             raise ValueError(f"{what} is the transport of a tensor of @{symbol}, which does not belong to it")
     if sorted(ranks.values()) != list(range(len(ranks))):
         raise ValueError(f"{what} must give its {len(ranks)} actors the ranks from 0 on, and gives {ranks}")
-    return JoinOrder(_key_of(communicator), communicator, dict(sorted(ranks.items(), key=lambda entry: entry[1])))
-
-
-_keys: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-
-
-def _key_of(communicator: Any) -> str:
-    """The same for one instance in all graphs of this process."""
-    with contextlib.suppress(TypeError):  # not hashable, or no weak references: then graphs do not share it
-        return _keys.setdefault(communicator, f"custom-{uuid.uuid4().hex}")
-    return f"custom-{uuid.uuid4().hex}"
+    if isinstance(communicator, GlooCommunicator):
+        communicator = communicator.renewed()
+    return JoinOrder(key, communicator, dict(sorted(ranks.items(), key=lambda entry: entry[1])))

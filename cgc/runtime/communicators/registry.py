@@ -2,8 +2,8 @@
 The communicators of one process: joined when the first graph needs one, left when the last graph is torn down.
 
 Graphs refer to a communicator by a key that the driver chose. Within a graph everything that has the same actors and
-kind shares one communicator. Graphs share one only if their user passed the same instance to both: collectives of two
-graphs that run at the same time meet in any order, on each rank another one, which no communicator can sort out.
+kind shares one communicator. Graphs do not share any, although the registry would let them: collectives of two graphs
+that run at the same time would meet in any order, on each rank another one, which no communicator can sort out.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class _Entry:
     joining: threading.Lock = field(default_factory=threading.Lock)
     joined: bool = False
     broken: str = ""
+    destroyed: bool = False
 
 
 class CommunicatorRegistry:
@@ -68,7 +69,8 @@ class CommunicatorRegistry:
             if entry.users > 0:
                 return
             del self._entries[key]
-        _end(entry.communicator.destroy)
+        if not entry.destroyed:
+            _end(entry.communicator.destroy)
 
     def abort(self, key: str, reason: str) -> None:
         """
@@ -82,6 +84,7 @@ class CommunicatorRegistry:
                 return
             entry.broken = reason
         abort = getattr(entry.communicator, "abort", None)
+        entry.destroyed = abort is None
         _end(entry.communicator.destroy if abort is None else lambda: abort(reason))
 
     @property

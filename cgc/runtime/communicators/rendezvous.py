@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import ray
@@ -26,11 +27,15 @@ from cgc.runtime import ray_internals
 LOOPBACK = "127.0.0.1"
 
 
+def _never() -> bool:
+    return False
+
+
 class Rendezvous(Protocol):
     """How ranks meet: picklable, unlike the stores it opens."""
 
-    def open(self, timeout: float) -> Any:
-        """A `torch.distributed.Store` whose reads wait up to `timeout` seconds."""
+    def open(self, timeout: float, is_cancelled: Callable[[], bool] = _never) -> Any:
+        """A `torch.distributed.Store` whose reads wait up to `timeout` seconds, or until they are cancelled."""
 
     def host(self, store: Any, rank: int, world_size: int) -> str:
         """The address on which this rank is to listen. Called by all ranks, with what `open` returned."""
@@ -54,7 +59,8 @@ class MemfdRendezvous:
         self.path = path
         self._close_descriptor = None
 
-    def open(self, timeout: float) -> Any:
+    def open(self, timeout: float, is_cancelled: Callable[[], bool] = _never) -> Any:
+        """Reads cannot be cancelled: ranks on one node are there, or dead."""
         from cgc.runtime.communicators import stores
 
         return stores.open_file(self.path, timeout)
@@ -74,10 +80,10 @@ class RayRendezvous:
         """`name` is unique in the cluster."""
         self.prefix = f"rendezvous/{name}/".encode()
 
-    def open(self, timeout: float) -> Any:
+    def open(self, timeout: float, is_cancelled: Callable[[], bool] = _never) -> Any:
         from cgc.runtime.communicators import stores
 
-        return stores.RayStore(self.prefix, timeout)
+        return stores.RayStore(self.prefix, timeout, is_cancelled)
 
     def host(self, store: Any, rank: int, world_size: int) -> str:
         node = ray.get_runtime_context().get_node_id().encode()

@@ -43,6 +43,14 @@ class Actor:
         """The value as the driver can compare it."""
         return _told(value)
 
+    def hide(self, module: str) -> None:
+        """Let it be as if a library were not installed."""
+        import sys
+
+        for name in [name for name in sys.modules if name == module or name.startswith("cgc.runtime.communicators.")]:
+            del sys.modules[name]
+        sys.modules[module] = None
+
     def keys(self) -> tuple[str, ...]:
         from cgc.runtime.communicators.registry import REGISTRY
 
@@ -298,12 +306,22 @@ def test_a_late_actor_is_named(actors: list[Any]) -> None:
         assert ray.get(ref, timeout=DEADLINE)[2] == [1.0]
 
 
-def test_one_communicator_serves_two_graphs_in_turn(actors: list[Any]) -> None:
+def test_one_communicator_serves_two_graphs_at_once(actors: list[Any]) -> None:
     communicator = GlooCommunicator(actors)
-    for _ in range(2):
-        with compile_collective(actors, allreduce.bind, communicator) as graph:
-            refs = graph.execute(lambda: torch.ones(1), lambda: torch.ones(1))
-            assert ray.get(refs)[0][2] == [2.0]
+    outer = compile_collective(actors, allreduce.bind, communicator)
+    with compile_collective(actors, allreduce.bind, communicator) as inner:
+        pending = [graph.execute(lambda: torch.ones(1), lambda: torch.ones(1)) for graph in (outer, inner) * 3]
+        assert [ray.get(refs)[0][2] for refs in pending] == [[2.0]] * 6
+    assert ray.get(outer.execute(lambda: torch.ones(1), lambda: torch.ones(1)))[0][2] == [2.0]
+    outer.teardown()
+
+
+def test_an_actor_without_torch_is_told_what_to_install(actors: list[Any]) -> None:
+    without = Actor.remote()
+    ray.get(without.hide.remote("torch"))
+    with pytest.raises(RuntimeError, match=r"@Actor_1 .* cannot take part in the graph: .*pip install 'cgc\[torch\]'"):
+        compile_edge([actors[0], without])
+    eventually_left(actors[0])
 
 
 def test_a_communicator_of_other_actors_is_refused(actors: list[Any]) -> None:

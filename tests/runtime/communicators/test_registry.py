@@ -64,10 +64,11 @@ def test_an_aborted_communicator_is_of_no_use_until_all_have_left() -> None:
     assert communicator.events == ["join 0", "abort: a peer died", "destroy"]
 
 
-def test_without_abort_it_is_destroyed() -> None:
+def test_without_abort_it_is_destroyed_once() -> None:
     own, communicator = CommunicatorRegistry(), Recorder()
     own.acquire("k", communicator, 0)
     own.abort("k", "a peer died")
+    own.release("k")
     assert communicator.events == ["join 0", "destroy"]
 
 
