@@ -15,7 +15,7 @@ from typing import Any
 from cgc.runtime._core import Arena
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE = 30.0
+DEADLINE = 120.0
 """Seconds that anything may take that another process has to do."""
 
 PRELUDE = """
