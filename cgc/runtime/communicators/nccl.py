@@ -83,7 +83,7 @@ class NcclCommunicator(Communicator):  # type: ignore[misc]
 
         accelerator = base.find("cuda")
         device = accelerator.device()
-        store = self._rendezvous.open(self._connect_timeout)
+        store = self._rendezvous.open(self._connect_timeout, lambda: bool(self._broken))
         if rank == 0:
             store.set("nccl", array.array("b", nccl.get_unique_id()).tobytes())
         identity = tuple(array.array("b", store.get("nccl")))
