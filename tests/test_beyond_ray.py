@@ -174,12 +174,12 @@ def test_every_execution_after_a_death_tells_of_it(ray_session):
     dying, other = Worker.remote(), Worker.remote()
     with InputNode() as inp:
         dag = MultiOutputNode([dying.echo.bind(inp), other.echo.bind(inp)])
-    graph = cgc.compile(dag)
-    assert ray.get(graph.execute(0)) == [0, 0]
-    ray.kill(dying)
-    refs = [ref for i in range(3) for ref in graph.execute(i)]
-    while refs:
+    with cgc.compile(dag) as graph:
+        assert ray.get(graph.execute(0)) == [0, 0]
+        ray.kill(dying)
+        refs = [ref for i in range(3) for ref in graph.execute(i)]
+        while refs:
+            with pytest.raises(ray.exceptions.ActorDiedError):
+                ray.get(refs.pop(0), timeout=30)
         with pytest.raises(ray.exceptions.ActorDiedError):
-            ray.get(refs.pop(0), timeout=30)
-    with pytest.raises(ray.exceptions.ActorDiedError):
-        graph.execute(4)
+            graph.execute(4)
