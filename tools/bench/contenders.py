@@ -58,7 +58,7 @@ class Blocking:
             start = clock()
             result = execute()
             samples.append(clock() - start)
-            # Ray's zero-copy results must be gone before the next execution, or it waits for ever.
+            # A zero-copy result that is kept blocks Ray's graph when it comes round to the same buffer.
             del result
         return samples
 
