@@ -8,6 +8,7 @@ that true. Each runs as a process of its own that joins the Ray of the test sess
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,8 @@ PROGRAMS = Path(__file__).parent / "ray_programs"
 DEADLINE = 120
 
 QUIET = {"RAY_LOG_TO_DRIVER": "0", "RAY_SCHEDULER_EVENTS": "0"}
-"""Keeps what the cluster says about itself out of a program's output."""
+OF_THE_CLUSTER = re.compile(r"\x1b\[\d+m\((raylet|autoscaler)")
+"""Both keep what the cluster says about itself out of a program's output."""
 
 ENVIRONMENT = {
     "profiling": {"RAY_CGRAPH_ENABLE_TORCH_PROFILING": "1"},
@@ -68,4 +70,4 @@ def _output(name: str, interpreter_arguments: list[str], folder: Path) -> str:
         check=False,
     )
     assert program.returncode == 0, program.stderr
-    return program.stdout
+    return "".join(line for line in program.stdout.splitlines(keepends=True) if not OF_THE_CLUSTER.match(line))
