@@ -95,7 +95,8 @@ def relay(handle: tuple[int, int, int, int], peer: int, pin: bool, nice: int) ->
     arena.set_state(peer, 1)
     try:
         while True:
-            kind, blob, _ = reader.read()
+            kind, blob, buffers = reader.read()
+            del buffers  # so that the writer may use their memory again for the next message
             writer.write(kind, blob)
     except ChannelClosed:
         pass

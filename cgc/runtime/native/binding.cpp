@@ -29,8 +29,6 @@ namespace nb = nanobind;
 namespace cgc {
 namespace {
 
-constexpr std::size_t kReleaseGilBytes = 64 * 1024;  // copying this much takes longer than the lock's way out and in
-
 struct Exceptions {
   PyObject* closed;
   PyObject* timeout;
@@ -177,12 +175,7 @@ nb::object view_object(Reader& reader, const Reader::View& view) {
   if (auto lease = reader.lease(view))
     return memoryview_of({const_cast<std::byte*>(view.data), view.size, false, nullptr, std::move(lease)});
   Block copy = private_block(view.size, false);
-  if (view.size < kReleaseGilBytes) {
-    std::memcpy(copy.data, view.data, view.size);
-  } else {
-    const GilRelease released;
-    std::memcpy(copy.data, view.data, view.size);
-  }
+  copy_bytes(copy.data, view.data, view.size);
   return memoryview_of(std::move(copy));
 }
 

@@ -4,14 +4,16 @@
 #include <cstring>
 #include <new>
 
+#include "gil.h"
+
 namespace nb = nanobind;
 
 namespace cgc {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
-// Below this a copy costs less than a mapping, its page faults and its removal. Measured: docs/decisions.md.
-constexpr std::size_t kMapBytes = 128 * 1024;
+// Below this a copy costs less than the page faults of a mapping. Measured: docs/decisions.md, "Shared-memory channel".
+constexpr std::size_t kMapBytes = 16u << 20;
 
 int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   const Block& block = *nb::inst_ptr<Block>(self);
@@ -36,6 +38,15 @@ Block private_block(std::size_t size, bool writable) {
   return {data, size, writable, std::shared_ptr<const void>(data, std::free), nullptr};
 }
 
+void copy_bytes(std::byte* to, const std::byte* from, std::size_t size) {
+  if (size < kReleaseGilBytes) {
+    std::memcpy(to, from, size);
+    return;
+  }
+  const GilRelease released;
+  std::memcpy(to, from, size);
+}
+
 nb::object map_private(nb::handle view) {
   if (!PyMemoryView_Check(view.ptr())) throw nb::type_error("map_private takes a memoryview that Reader.read returned");
   const Py_buffer& buffer = *PyMemoryView_GET_BUFFER(view.ptr());
@@ -48,8 +59,9 @@ nb::object map_private(nb::handle view) {
   const auto size = static_cast<std::size_t>(buffer.len);
   if (source != nullptr && !source->lease) return memoryview_of({data, size, true, source->keeper, nullptr});
   if (source == nullptr || size < kMapBytes) {
+    const std::shared_ptr<Lease> lease = source == nullptr ? nullptr : source->lease;  // should the view be released
     Block block = private_block(size, true);
-    std::memcpy(block.data, data, size);
+    copy_bytes(block.data, data, size);
     return memoryview_of(std::move(block));
   }
   // The pages are those of the segment until they are written: the lease stays.

@@ -31,6 +31,8 @@ void bind_block(nanobind::module_& module);
 nanobind::object memoryview_of(Block block);
 // Memory for a private copy, aligned as in a segment.
 Block private_block(std::size_t size, bool writable);
+// Copies, without the interpreter lock if that takes longer than giving it up. The caller keeps both alive.
+void copy_bytes(std::byte* to, const std::byte* from, std::size_t size);
 // See map_private in _core.pyi.
 nanobind::object map_private(nanobind::handle view);
 

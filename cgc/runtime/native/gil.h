@@ -3,9 +3,14 @@
 
 #include <Python.h>
 
+#include <cstddef>
+
 namespace cgc {
 
-// Registers the exit handler that `take_back` needs. Call once, when the module is loaded.
+// Copying this much takes longer than giving the lock up and taking it back.
+constexpr std::size_t kReleaseGilBytes = 64 * 1024;
+
+// Registers the exit handler that GilRelease needs. Call once, when the module is loaded.
 void install_exit_protocol();
 
 // Releases the lock for its lifetime.
