@@ -75,6 +75,7 @@ def clean_shared_memory() -> Iterator[None]:
     left = _shared_memory_of_cgc() - before
     while left and time.monotonic() < deadline:
         time.sleep(0.02)  # the interval of polling a condition with a deadline
+        gc.collect()  # a thread that ends may leave the last cycle
         left = _shared_memory_of_cgc() - before
     assert not left, f"shared memory left behind: {sorted(left)}"
 
