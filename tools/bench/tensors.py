@@ -1,7 +1,7 @@
 """
 Measures tensors between two actors: through shared memory and gloo, against memcpy and bare torch.distributed.
 
-    python -m tools.bench.tensors [--quick] [--json FILE]
+    python -m tools.bench.tensors [--quick] [--case NAME]... [--size BYTES]... [--json FILE]
 
 All times are taken inside the actors, so that the driver does not count. Rounds of cgc and of what it is compared with
 are interleaved in one run. Needs PyTorch; no GPU.
@@ -33,6 +33,8 @@ from tools.bench.measure import start_ray
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = [KIB, 64 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB]
+CASES = ("shm", "p2p", "static", "allreduce")
+PROMISES = {"_static_shape": True, "_direct_return": True}
 HOPS = 8
 """Transfers, or collectives, in one execution."""
 
@@ -133,18 +135,15 @@ def main() -> None:
     ray.get([peer.join.remote(rendezvous, rank) for rank, peer in enumerate(peers)])
     rendezvous.close()
     rounds = 5 if options.quick else 15
-    rows = [
-        *_transfers(peers, "shm", {}, "memcpy", rounds),
-        *_transfers(peers, "gloo p2p", {"transport": GlooCommunicator(peers)}, "torch gloo", rounds),
-        *_transfers(
-            peers,
-            "gloo p2p, static",
-            {"transport": GlooCommunicator(peers), "_static_shape": True, "_direct_return": True},
-            "torch gloo",
-            rounds,
+    cases = {
+        "shm": lambda nbytes: _transfers(peers, "shm", nbytes, {}, "memcpy", rounds),
+        "p2p": lambda nbytes: _transfers(peers, "gloo p2p", nbytes, _gloo(peers), "torch gloo", rounds),
+        "static": lambda nbytes: _transfers(
+            peers, "gloo p2p, static", nbytes, {**_gloo(peers), **PROMISES}, "torch gloo", rounds
         ),
-        *_reductions(peers, rounds),
-    ]
+        "allreduce": lambda nbytes: _reductions(peers, nbytes, rounds),
+    }
+    rows = [cases[case](nbytes) for case in options.case or cases for nbytes in options.size or SIZES]
     overlap = _overlap(peers, rounds)
     _report(rows, overlap)
     if options.json:
@@ -152,7 +151,11 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=2), encoding="utf-8")
 
 
-def _transfers(peers: list[Any], case: str, hint: dict[str, Any], other: str, rounds: int) -> list[Row]:
+def _gloo(peers: list[Any]) -> dict[str, Any]:
+    return {"transport": GlooCommunicator(peers)}
+
+
+def _transfers(peers: list[Any], case: str, nbytes: int, hint: dict[str, Any], other: str, rounds: int) -> Row:
     """A chain of hops between the two peers, in one execution."""
 
     def tensor(node: Any) -> Any:
@@ -164,17 +167,17 @@ def _transfers(peers: list[Any], case: str, hint: dict[str, Any], other: str, ro
             value = tensor(peers[hop % 2].echo.bind(value))
         dag = peers[HOPS % 2].end.bind(value)
     method = "bare_hops" if hint else "bare_copies"
-    return [_compare(case, nbytes, other, dag, peers, method, rounds) for nbytes in SIZES]
+    return _compare(case, nbytes, other, dag, peers, method, rounds)
 
 
-def _reductions(peers: list[Any], rounds: int) -> list[Row]:
+def _reductions(peers: list[Any], nbytes: int, rounds: int) -> Row:
     communicator = GlooCommunicator(peers)
     with InputNode() as inp:
         values = [peer.begin.bind(inp) for peer in peers]
         for _ in range(HOPS):
             values = allreduce.bind(values, transport=communicator)
         dag = MultiOutputNode([peer.end.bind(value) for peer, value in zip(peers, values, strict=True)])
-    return [_compare("gloo allreduce", nbytes, "torch gloo", dag, peers, "bare_reductions", rounds) for nbytes in SIZES]
+    return _compare("gloo allreduce", nbytes, "torch gloo", dag, peers, "bare_reductions", rounds)
 
 
 def _compare(case: str, nbytes: int, other: str, dag: Any, peers: list[Any], method: str, rounds: int) -> Row:
@@ -235,6 +238,8 @@ def _report(rows: list[Row], overlap: dict[str, float]) -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a third of the rounds")
+    parser.add_argument("--case", action="append", choices=CASES, help="only this case (may be repeated)")
+    parser.add_argument("--size", action="append", type=int, metavar="BYTES", help="only this size (may be repeated)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     return parser.parse_args()
 

@@ -5,9 +5,10 @@ The ring carries a header (see `tensors`), then the communicator the tensors. So
 sees time-outs and the end of the graph, and enters the communicator only when the sender is there. An error travels in
 the ring alone.
 
-A channel whose values are promised to keep their shape and to be one tensor is *silent* after its first header: the
-receiver waits in the communicator. An error is then announced in the ring, with the number of the message, before a
-tensor of zeros goes in place of the one that is missing.
+That costs a wake-up before each transfer, so a channel falls *silent* when the next tensor can be expected: values that
+are one tensor, and that were promised to keep their shape or have kept it for a while. Then the receiver waits in the
+communicator. What is not as expected is announced in the ring, with the number of the message, before a tensor of zeros
+goes in place of the expected one; an error needs no more, another value follows as with any header.
 """
 
 from __future__ import annotations
@@ -27,7 +28,41 @@ from cgc.runtime.link import unplaceable, unreadable, unsendable
 from cgc.runtime.program import ChannelSpec
 from cgc.runtime.task_errors import ErrorValue
 
+SILENT_AFTER = 8
+"""Equal tensors in a row after which the next one is expected: a wrong guess costs one transfer more."""
+
 _NUMBER = struct.Struct("<Q")
+
+
+class Expectation:
+    """
+    What the next message is expected to be. Both ends have one, and tell it the same.
+
+    Attributes:
+        metas: Of the last message; those that were promised, if the channel is static.
+    """
+
+    __slots__ = ("_in_a_row", "_needed", "metas")
+
+    def __init__(self, channel: ChannelSpec, group: Group) -> None:
+        self.metas: Metas | None = None
+        self._in_a_row = 0
+        self._needed: float = SILENT_AFTER if group.is_interruptible else float("inf")
+        if channel.static and channel.direct:
+            self._needed = 1
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the next tensor comes without a header, if it is as expected."""
+        return self._in_a_row >= self._needed
+
+    def note(self, metas: Metas, *, is_alone: bool) -> None:
+        """After a header: `is_alone` if the value is one tensor and nothing else."""
+        if not is_alone or 0 in metas[0].shape:
+            self._in_a_row = 0  # what has no elements is not sent, so that nothing would bring the ends together
+        else:
+            self._in_a_row = self._in_a_row + 1 if metas == self.metas else 1
+        self.metas = metas
 
 
 class Sender:
@@ -41,28 +76,43 @@ class Sender:
         self._name = name
         self._encoder = serialization.Encoder()
         self._keeper = OfferKeeper(writer, channel.slots)
-        self._promised: Metas | None = None
+        self._expected = Expectation(channel, group)
         self._number = 0
 
     def send(self, value: Any) -> None:
         """Send a value or an error. Raises only what ends the loop."""
         self._number += 1
-        silent = self._channel.direct and self._promised is not None
         try:
             parts = self._take_apart(value)
-            if not silent:
-                self._writer.write(*tensors.header(parts, with_metas=self._promised is None))
+            if not (self._expected.is_silent and self._is_expected(parts)):
+                self._tell(tensors.header(parts, with_metas=not self._is_promised))
                 self._keeper.update(self._encoder.offers)
                 self._encoder.offers = ()
+                self._expected.note(parts.metas, is_alone=parts.rest is None)
         except MemoryError as error:
-            self._send_error(unplaceable(self._name, str(error)), silent)
-            return
+            self._tell((protocol.ERROR, unplaceable(self._name, str(error)).blob, ()))
         except _NotSendableError as error:
-            self._send_error(error.value, silent)
+            self._tell((protocol.ERROR, error.value.blob, ()))
+        else:
+            _send_all(self._group.communicator, parts.tensors, self._peer)
+
+    @property
+    def _is_promised(self) -> bool:
+        return self._channel.static and self._expected.metas is not None
+
+    def _is_expected(self, parts: tensors.Split) -> bool:
+        return parts.rest is None and (self._channel.static or parts.metas == self._expected.metas)
+
+    def _tell(self, message: serialization.Message) -> None:
+        """Write to the ring. On a silent channel, also end the receive that the other end has begun."""
+        kind, blob, buffers = message
+        if not self._expected.is_silent:
+            self._writer.write(kind, blob, buffers)
             return
-        if self._channel.static:
-            self._promised = parts.metas
-        _send_all(self._group.communicator, parts.tensors, self._peer)
+        self._writer.write(kind, _NUMBER.pack(self._number) + blob, buffers)
+        assert self._expected.metas is not None, "a silent channel has had a header"
+        zeros = [torch.zeros(m.shape, dtype=m.dtype, device=self._group.device_type) for m in self._expected.metas]
+        _send_all(self._group.communicator, zeros, self._peer)
 
     def _take_apart(self, value: Any) -> tensors.Split:
         """Raises `_NotSendableError` with what is to be sent instead."""
@@ -90,19 +140,10 @@ class Sender:
                 f"a tensor is on {wrong.device}, but its communicator moves {self._group.device_type} tensors; return "
                 f"it with .to({self._group.device_type!r}), or use transport 'shm'"
             )
-        if self._promised is None:
+        if not self._is_promised:
             return ""
-        change = tensors.describe_change(self._promised, parts.metas)
+        change = tensors.describe_change(self._expected.metas or (), parts.metas)
         return f"promised to keep its shape (_static_shape=True), but {change}" if change else ""
-
-    def _send_error(self, error: ErrorValue, silent: bool) -> None:
-        if not silent:
-            self._writer.write(protocol.ERROR, error.blob, ())
-            return
-        self._writer.write(protocol.ERROR, _NUMBER.pack(self._number) + error.blob, ())
-        assert self._promised is not None, "a silent channel has had a header"
-        zeros = [torch.zeros(meta.shape, dtype=meta.dtype, device=self._group.device_type) for meta in self._promised]
-        _send_all(self._group.communicator, zeros, self._peer)
 
 
 class Receiver:
@@ -114,39 +155,62 @@ class Receiver:
         self._group = group
         self._peer = group.ranks[channel.writer]
         self._name = name
-        self._promised: Metas | None = None
+        self._expected = Expectation(channel, group)
         self._number = 0
-        self._announced: tuple[int, ErrorValue] | None = None
+        self._notice: tuple[int, serialization.Message] | None = None
         self._empty = group.allocator()
 
     def receive(self) -> Any:
         """The next value, or the error that came instead. Raises only what ends the loop."""
         self._number += 1
-        if self._channel.direct and self._promised is not None:
-            return self._receive_silently(self._promised)
-        kind, blob, buffers = self._reader.read()
+        if self._expected.is_silent:
+            (arrived,) = self._receive_all(self._expected.metas or ())
+            notice = self._take_notice()
+            if notice is None:
+                return arrived
+            kind, blob, buffers = notice
+        else:
+            kind, blob, buffers = self._reader.read()
         if kind == protocol.ERROR:
             return ErrorValue(bytes(blob))
-        metas = tensors.read_metas(blob) or self._promised or ()
-        if self._channel.static:
-            self._promised = metas
-        arrived = _receive_all(self._group.communicator, metas, self._peer, self._empty)
+        metas = tensors.read_metas(blob)
+        if metas is None:  # promised, and told with the first message
+            metas = self._expected.metas or ()
+        self._expected.note(metas, is_alone=tensors.is_alone(blob))
+        tensors_of_value = self._receive_all(metas)
         try:
-            return tensors.join(blob, buffers, arrived)
+            return tensors.join(blob, buffers, tensors_of_value)
         except Exception as error:
             return unreadable(self._name, error)
 
-    def _receive_silently(self, metas: Metas) -> Any:
-        arrived = _receive_all(self._group.communicator, metas, self._peer, self._empty)
-        if self._announced is None and self._reader.ready():
-            _, blob, _ = self._reader.read()
+    def _take_notice(self) -> serialization.Message | None:
+        """What was announced for this message. The sender may be ahead, so it may be for the next one."""
+        if self._notice is None and self._reader.ready():
+            kind, blob, buffers = self._reader.read()
             (number,) = _NUMBER.unpack_from(blob)
-            self._announced = number, ErrorValue(bytes(memoryview(blob)[_NUMBER.size :]))
-        if self._announced is not None and self._announced[0] == self._number:
-            _, error = self._announced
-            self._announced = None
-            return error
-        return arrived[0]
+            self._notice = number, (kind, memoryview(blob)[_NUMBER.size :], buffers)
+        if self._notice is None or self._notice[0] != self._number:
+            return None
+        _, message = self._notice
+        self._notice = None
+        return message
+
+    def _receive_all(self, metas: Metas) -> list[torch.Tensor]:
+        communicator = self._group.communicator
+        start: Callable[..., Any] | None = getattr(communicator, "start_recv", None)
+        started: list[Any] = []
+        for meta in metas:
+            if 0 in meta.shape:
+                started.append(self._empty(meta.shape, meta.dtype))
+            elif start is None:
+                started.append(communicator.recv(meta.shape, meta.dtype, self._peer, self._empty))
+            else:
+                started.append(start(meta.shape, meta.dtype, self._peer, self._empty))
+        arrived = [one if isinstance(one, torch.Tensor) else one.wait() for one in started]
+        for tensor, meta in zip(arrived, metas, strict=True):
+            if meta.requires_grad:
+                tensor.requires_grad_()
+        return arrived
 
 
 class _NotSendableError(Exception):
@@ -167,20 +231,3 @@ def _send_all(communicator: Any, values: Sequence[torch.Tensor], peer: int) -> N
         return
     for pending in [start(value, peer) for value in values]:
         pending.wait()
-
-
-def _receive_all(communicator: Any, metas: Metas, peer: int, empty: Callable[..., torch.Tensor]) -> list[torch.Tensor]:
-    start: Callable[..., Any] | None = getattr(communicator, "start_recv", None)
-    started: list[Any] = []
-    for meta in metas:
-        if 0 in meta.shape:
-            started.append(empty(meta.shape, meta.dtype))
-        elif start is None:
-            started.append(communicator.recv(meta.shape, meta.dtype, peer, empty))
-        else:
-            started.append(start(meta.shape, meta.dtype, peer, empty))
-    arrived = [one if isinstance(one, torch.Tensor) else one.wait() for one in started]
-    for tensor, meta in zip(arrived, metas, strict=True):
-        if meta.requires_grad:
-            tensor.requires_grad_()
-    return arrived

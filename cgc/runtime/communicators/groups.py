@@ -71,16 +71,18 @@ class Group:
 
     Attributes:
         device_type: Where the tensors that it moves are: `cuda` in an actor that Ray gave a GPU, and else `cpu`.
+        is_interruptible: Whether its operations can wait for hours and are woken by `abort`.
     """
 
-    __slots__ = ("actor", "communicator", "device_type", "own_rank", "ranks")
+    __slots__ = ("actor", "communicator", "device_type", "is_interruptible", "own_rank", "ranks")
 
     def __init__(self, order: JoinOrder, actor: str) -> None:
         self.actor = actor
         self.ranks = order.ranks
         self.own_rank = order.ranks[actor]
         self.communicator: Any = None
-        on_host = isinstance(order.communicator, GlooCommunicator) or not ray.get_gpu_ids()
+        self.is_interruptible = isinstance(order.communicator, GlooCommunicator)
+        on_host = self.is_interruptible or not ray.get_gpu_ids()
         self.device_type = "cpu" if on_host else "cuda"
 
     def allocator(self) -> Callable[[Sequence[int], Any], Any]:

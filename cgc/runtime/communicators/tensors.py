@@ -100,6 +100,12 @@ def read_metas(blob: serialization.Buffer) -> Metas | None:
     return load_metas(bytes(memoryview(blob)[_PREFIX.size : _PREFIX.size + length])) if length else None
 
 
+def is_alone(blob: serialization.Buffer) -> bool:
+    """True for the header of a value that is one tensor and nothing else."""
+    _, kind = _PREFIX.unpack_from(blob)
+    return bool(kind == _ONE_TENSOR)
+
+
 def join(blob: serialization.Buffer, buffers: Sequence[serialization.Buffer], tensors: Sequence[torch.Tensor]) -> Any:
     """The value of a header and its tensors. Raises what the value's unpickling raises."""
     length, kind = _PREFIX.unpack_from(blob)

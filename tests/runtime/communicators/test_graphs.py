@@ -18,6 +18,7 @@ from ray.experimental.collective import allgather, allreduce, reducescatter
 from ray.experimental.util.types import ReduceOp
 
 import cgc
+from cgc.runtime.communicators.edges import SILENT_AFTER
 from cgc.runtime.communicators.gloo import GlooCommunicator
 
 DEADLINE = 60.0
@@ -118,6 +119,42 @@ def test_executions_are_pipelined_with_shapes_that_change(actors: list[Any]) -> 
     with compile_edge(actors) as graph:
         refs = [graph.execute(lambda n=n: torch.full((n,), n)) for n in range(8)]
         assert [ray.get(ref)[1] for ref in refs] == [(n,) for n in range(8)]
+
+
+def test_a_channel_falls_silent_and_speaks_when_something_changes(actors: list[Any]) -> None:
+    """Many equal tensors, then another shape, an error, another kind of value, no elements: one after the other."""
+    kept = 2 * SILENT_AFTER
+    interludes = [
+        lambda: torch.full((5,), 7.0),
+        lambda: torch.ones(3, requires_grad=True),
+        lambda: [torch.ones(2), "and more"],
+        lambda: torch.empty(0, 3),
+        lambda: torch.ones(3, dtype=torch.int64),
+    ]
+    with compile_edge(actors) as graph:
+        for interlude in interludes:
+            refs = [graph.execute(lambda n=n: torch.full((3,), n)) for n in range(8)]
+            assert [ray.get(ref)[2] for ref in refs] == [[n] * 3 for n in range(8)]
+            for number in range(kept):
+                assert ray.get(graph.execute(lambda n=number: torch.full((3,), n)))[2] == [number] * 3
+            together = [graph.execute(make) for make in (interlude, raise_value_error, interlude)]
+            assert ray.get(together[0]) == _told(interlude())
+            assert "spilt" in str(failure(together[1]))
+            assert ray.get(together[2]) == _told(interlude())
+            for _ in range(kept):
+                assert ray.get(graph.execute(lambda: torch.zeros(3)))[2] == [0.0] * 3
+            for ref in [graph.execute(raise_value_error) for _ in range(3)]:
+                assert "spilt" in str(failure(ref))
+
+
+@pytest.mark.parametrize("shape", [(0, 2), ()])
+def test_promised_tensors_may_be_empty_or_scalars(actors: list[Any], shape: tuple[int, ...]) -> None:
+    with compile_edge(actors, _static_shape=True, _direct_return=True) as graph:
+        for number in range(4):
+            value = torch.full(shape, number)
+            refs = [graph.execute(make) for make in (lambda v=value: v, raise_value_error, lambda v=value: v)]
+            assert ray.get(refs[0]) == ray.get(refs[2]) == _told(value)
+            assert "spilt" in str(failure(refs[1]))
 
 
 def raise_value_error() -> Any:
