@@ -80,7 +80,8 @@ void run_on(int core) {
 
 template <class Way>
 void round_trips(const char* name, bool two_cores, int rounds) {
-  auto* shared = static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  auto* shared =
+      static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   Way way;
   const pid_t child = fork();
   run_on(child == 0 && two_cores ? 1 : 0);
@@ -101,8 +102,8 @@ void round_trips(const char* name, bool two_cores, int rounds) {
   waitpid(child, nullptr, 0);
   munmap(shared, sizeof(Shared));
   std::sort(times.begin(), times.end());
-  std::printf("%-28s %-9s p5 %7.2f us   p50 %7.2f us\n", name, two_cores ? "two cores" : "one core", times[times.size() / 20],
-              times[times.size() / 2]);
+  std::printf("%-28s %-9s p5 %7.2f us   p50 %7.2f us\n", name, two_cores ? "two cores" : "one core",
+              times[times.size() / 20], times[times.size() / 2]);
 }
 
 template <class Function>
@@ -134,8 +135,9 @@ void memory(const char* name, int descriptor) {
   const double copy_1m = least_milliseconds(100, [&] { std::memcpy(target, source.data(), 1 << 20); });
   munmap(target, kBytes);
   close(descriptor);
-  std::printf("%-28s reserve %.2f ms, map populated %.2f ms, first copy unpopulated %.2f ms, copy %.2f ms, of 1 MiB %.1f us\n",
-              name, reserve, populate, touched, copy, copy_1m * 1000);
+  std::printf(
+      "%-28s reserve %.2f ms, map populated %.2f ms, first copy unpopulated %.2f ms, copy %.2f ms, of 1 MiB %.1f us\n",
+      name, reserve, populate, touched, copy, copy_1m * 1000);
 }
 
 }  // namespace

@@ -132,7 +132,8 @@ struct Kept {
 
 void check(const Envelope& envelope, std::size_t number, const Reader::View& view, const char* when) {
   if (view.size == envelope.sizes[number] && checksum(view.data, view.size) == envelope.sums[number]) return;
-  throw std::runtime_error("message " + std::to_string(envelope.index) + ", buffer " + std::to_string(number) + " is wrong " + when);
+  throw std::runtime_error("message " + std::to_string(envelope.index) + ", buffer " + std::to_string(number) +
+                           " is wrong " + when);
 }
 
 void let_go(std::deque<Kept>& kept) {
@@ -234,10 +235,12 @@ void run(const Options& options) {
     const auto start = std::chrono::steady_clock::now();
     const bool good = kThreads ? run_in_threads(arena, options, large) : run_in_processes(arena, options, large);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    std::printf("%s: %llu %s messages, %u readers (%s), ring of %u: %.2f s, %.2f us a message, %.0f MiB shared, seed %llu\n",
-                good ? "good" : "FAILED", static_cast<unsigned long long>(count), large ? "large" : "small", options.readers,
-                kThreads ? "threads" : "processes", options.slots, seconds.count(), seconds.count() / static_cast<double>(count) * 1e6,
-                static_cast<double>(arena->nbytes()) / (1 << 20), static_cast<unsigned long long>(options.seed));
+    std::printf(
+        "%s: %llu %s messages, %u readers (%s), ring of %u: %.2f s, %.2f us a message, %.0f MiB shared, seed %llu\n",
+        good ? "good" : "FAILED", static_cast<unsigned long long>(count), large ? "large" : "small", options.readers,
+        kThreads ? "threads" : "processes", options.slots, seconds.count(),
+        seconds.count() / static_cast<double>(count) * 1e6, static_cast<double>(arena->nbytes()) / (1 << 20),
+        static_cast<unsigned long long>(options.seed));
     std::fflush(stdout);
     if (!good) std::exit(1);
   }
@@ -271,14 +274,22 @@ int main(int count, char** arguments) {
       continue;
     }
     const std::uint64_t value = at + 1 < count ? std::strtoull(arguments[++at], nullptr, 10) : 0;
-    if (name == "--seed") options.seed = value;
-    else if (name == "--small") options.small = value;
-    else if (name == "--large") options.large = value;
-    else if (name == "--readers") options.readers = static_cast<std::uint32_t>(value);
-    else if (name == "--slots") options.slots = static_cast<std::uint32_t>(value);
-    else return std::fprintf(stderr, "unknown option %s: see the top of stress.cpp\n", name.c_str()), 2;
+    if (name == "--seed")
+      options.seed = value;
+    else if (name == "--small")
+      options.small = value;
+    else if (name == "--large")
+      options.large = value;
+    else if (name == "--readers")
+      options.readers = static_cast<std::uint32_t>(value);
+    else if (name == "--slots")
+      options.slots = static_cast<std::uint32_t>(value);
+    else
+      return std::fprintf(stderr, "unknown option %s: see the top of stress.cpp\n", name.c_str()), 2;
   }
   noise();  // before any fork: shared by all
-  if (matrix) run_matrix(options);
-  else run(options);
+  if (matrix)
+    run_matrix(options);
+  else
+    run(options);
 }

@@ -34,7 +34,8 @@ RingLayout layout_of(const RingShape& shape) {
   if (shape.slots < 1 || shape.slots > kMaxSlots)
     throw std::invalid_argument("a ring has 1 to " + std::to_string(kMaxSlots) + " slots, not " +
                                 std::to_string(shape.slots));
-  if (shape.slot_bytes > kMaxSlotBytes) throw std::invalid_argument("a slot has at most " + describe_bytes(kMaxSlotBytes));
+  if (shape.slot_bytes > kMaxSlotBytes)
+    throw std::invalid_argument("a slot has at most " + describe_bytes(kMaxSlotBytes));
   return {shape.readers, shape.slots, shape.slots + std::max(kSpareSegments, shape.readers), shape.slot_bytes};
 }
 
@@ -101,7 +102,8 @@ std::shared_ptr<Arena> Arena::create(std::span<const RingShape> shapes, std::uin
     const RingLayout layout = layout_of(shape);
     entries.push_back({end, layout.slot_bytes, layout.readers, layout.slots, layout.segments});
     end += layout.bytes();
-    if (end > kMaxFileBytes) throw OutOfMemory("the slots of the rings add up to more than " + describe_bytes(kMaxFileBytes));
+    if (end > kMaxFileBytes)
+      throw OutOfMemory("the slots of the rings add up to more than " + describe_bytes(kMaxFileBytes));
   }
   ArenaGeometry geometry{};
   geometry.magic = kMagic;
@@ -278,8 +280,9 @@ void Arena::charge(std::uint64_t bytes) {
   std::uint64_t total = header_->segment_bytes.load(std::memory_order_relaxed);
   do {
     if (!within_limit(bytes))
-      throw OutOfMemory("cannot have " + describe_bytes(bytes) + " more of shared memory: the arena and its segments take " +
-                        describe_bytes(nbytes()) + ", their limit is " + describe_bytes(geometry_.max_bytes));
+      throw OutOfMemory("cannot have " + describe_bytes(bytes) +
+                        " more of shared memory: the arena and its segments take " + describe_bytes(nbytes()) +
+                        ", their limit is " + describe_bytes(geometry_.max_bytes));
   } while (!header_->segment_bytes.compare_exchange_weak(total, total + bytes, std::memory_order_relaxed));
 }
 
@@ -292,13 +295,14 @@ std::shared_ptr<Mapping> Arena::map_segment(std::uint64_t offset, std::uint64_t 
   const std::uint64_t size = file_.size();
   if (offset % kFileAlignment != 0 || offset < geometry_.control_bytes || offset >= size || capacity == 0 ||
       capacity > size - offset)
-    throw Corrupt("a segment at " + std::to_string(offset) + " of " + std::to_string(capacity) + " bytes is not within the " +
-                  std::to_string(size) + " bytes of the arena");
+    throw Corrupt("a segment at " + std::to_string(offset) + " of " + std::to_string(capacity) +
+                  " bytes is not within the " + std::to_string(size) + " bytes of the arena");
   // One mapping a process, if a ring's writer and a reader are in one process: half the page tables.
   const std::lock_guard lock(segments_mutex_);
   std::weak_ptr<Mapping>& known = segments_[offset];
   std::shared_ptr<Mapping> mapping = known.lock();
-  if (mapping && mapping->size() == capacity && (mapping->writable() || access == Mapping::Access::kReadOnly)) return mapping;
+  if (mapping && mapping->size() == capacity && (mapping->writable() || access == Mapping::Access::kReadOnly))
+    return mapping;
   mapping = std::make_shared<Mapping>(file_.descriptor(), offset, capacity, access);
   known = mapping;
   std::erase_if(segments_, [](const auto& item) { return item.second.expired(); });

@@ -41,7 +41,8 @@ Waiting waiting_for(double seconds) {
   constexpr double kForever = 1e9;
   Waiting waiting{Clock::time_point::max(), signal_raised};
   if (seconds >= 0 && seconds < kForever)
-    waiting.deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+    waiting.deadline =
+        Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   return waiting;
 }
 
@@ -73,12 +74,13 @@ struct PyWriter {
 };
 
 struct PyReader {
-  PyReader(std::shared_ptr<Arena> arena, std::uint32_t ring, std::uint32_t rank) : reader(std::move(arena), ring, rank) {}
+  PyReader(std::shared_ptr<Arena> arena, std::uint32_t ring, std::uint32_t rank)
+      : reader(std::move(arena), ring, rank) {}
   Reader reader;
   Turn::State turn;
 };
 
-// ---- writing ----------------------------------------------------------------------------------------------------------
+// ---- writing ------------------------------------------------------------------------------------------------------
 
 // The buffers of a message, held until it is written.
 class Buffers {
@@ -93,7 +95,8 @@ class Buffers {
   void add(nb::handle object, const std::string& name) {
     Py_buffer& view = views_[held_];
     if (!PyObject_CheckBuffer(object.ptr()))
-      throw nb::type_error((name + " is of type " + nb::type_name(object.type()).c_str() + ", which exports no buffer").c_str());
+      throw nb::type_error(
+          (name + " is of type " + nb::type_name(object.type()).c_str() + ", which exports no buffer").c_str());
     if (PyObject_GetBuffer(object.ptr(), &view, PyBUF_ANY_CONTIGUOUS) != 0) {
       PyErr_Clear();
       throw nb::type_error((name + " is not contiguous: send a contiguous copy (numpy.ascontiguousarray)").c_str());
@@ -123,8 +126,9 @@ void write_message(Writer& writer, std::uint32_t kind, std::span<const Bytes> al
 
 void write(PyWriter& self, std::uint32_t kind, nb::handle data, nb::handle buffers, double timeout) {
   const Turn turn(self.turn, "Writer");
-  const bool alone = PyTuple_CheckExact(buffers.ptr()) ? PyTuple_GET_SIZE(buffers.ptr()) == 0
-                                                       : PyList_CheckExact(buffers.ptr()) && PyList_GET_SIZE(buffers.ptr()) == 0;
+  const bool alone = PyTuple_CheckExact(buffers.ptr())
+                         ? PyTuple_GET_SIZE(buffers.ptr()) == 0
+                         : PyList_CheckExact(buffers.ptr()) && PyList_GET_SIZE(buffers.ptr()) == 0;
   if (alone && PyBytes_CheckExact(data.ptr())) {
     const Bytes blob{PyBytes_AS_STRING(data.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(data.ptr()))};
     write_message(self.writer, kind, {&blob, 1}, blob.size, timeout);
@@ -157,7 +161,7 @@ nb::tuple lag(const PyWriter& self) {
   return nb::borrow<nb::tuple>(result);
 }
 
-// ---- reading ----------------------------------------------------------------------------------------------------------
+// ---- reading ------------------------------------------------------------------------------------------------------
 
 void wait_for_message(Reader& reader, double timeout) {
   if (reader.poll()) return;
@@ -193,7 +197,8 @@ nb::tuple read(PyReader& self, double timeout) {
   nb::object blob = blob_object(reader, message.blob);
   nb::object buffers = owned(PyList_New(static_cast<Py_ssize_t>(message.buffers.size())));
   for (std::size_t index = 0; index < message.buffers.size(); ++index)
-    PyList_SET_ITEM(buffers.ptr(), static_cast<Py_ssize_t>(index), view_object(reader, message.buffers[index]).release().ptr());
+    PyList_SET_ITEM(buffers.ptr(), static_cast<Py_ssize_t>(index),
+                    view_object(reader, message.buffers[index]).release().ptr());
   nb::object result = owned(PyTuple_New(3));
   PyTuple_SET_ITEM(result.ptr(), 0, kind.release().ptr());
   PyTuple_SET_ITEM(result.ptr(), 1, blob.release().ptr());
@@ -218,7 +223,7 @@ bool ready(PyReader& self) {
   }
 }
 
-// ---- arenas -----------------------------------------------------------------------------------------------------------
+// ---- arenas -------------------------------------------------------------------------------------------------------
 
 using Shapes = std::vector<std::tuple<std::uint32_t, std::uint32_t, std::uint64_t>>;
 using HandleTuple = std::tuple<int, int, std::uint64_t, std::uint64_t>;
@@ -266,7 +271,7 @@ std::unique_ptr<PyReader> open_reader(std::shared_ptr<Arena> arena, std::uint32_
   return std::make_unique<PyReader>(std::move(arena), ring, rank);
 }
 
-// ---- errors -----------------------------------------------------------------------------------------------------------
+// ---- errors -------------------------------------------------------------------------------------------------------
 
 void raise(PyObject* type, const char* what, std::initializer_list<std::pair<const char*, nb::object>> attributes) {
   nb::object error = nb::steal(PyObject_CallFunction(type, "s", what));
@@ -305,7 +310,8 @@ PyObject* add_exception(nb::module_& module, const char* name, const char* doc, 
 }
 
 void add_exceptions(nb::module_& module) {
-  exceptions.closed = add_exception(module, "ChannelClosed", "The arena was closed: see `code` and `culprit`.", PyExc_Exception);
+  exceptions.closed =
+      add_exception(module, "ChannelClosed", "The arena was closed: see `code` and `culprit`.", PyExc_Exception);
   exceptions.timeout = add_exception(module, "ChannelTimeout", "The time-out ended: see `holders`.", PyExc_Exception);
   exceptions.corrupt = add_exception(module, "ChannelCorrupt", "Shared memory does not make sense.", PyExc_Exception);
   exceptions.memory = add_exception(module, "ChannelMemory", "Shared memory could not be had.", PyExc_MemoryError);

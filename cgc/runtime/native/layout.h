@@ -10,22 +10,23 @@
 //
 // State machines. Each word has the one owner who may move it; `kill -9` of its owner freezes it in a valid state.
 //
-//   published (writer)         n ──write message n into slot n % slots──▶ n + 1      waits while published - consumed[r]
-//                                                                                    == slots for any reader r
-//   consumed[r] (reader r)     n ──take what it needs of message n──▶ n + 1          waits while consumed[r] == published
+//   published (writer)       n ──write message n into slot n % slots──▶ n + 1   waits while a reader r has
+//                                                                               published - consumed[r] == slots
+//   consumed[r] (reader r)   n ──take what it needs of message n──▶ n + 1       waits while consumed[r] == published
 //
-//   a segment                  free ──writer: sets the bit of every reader, then publishes──▶ in use
-//     (holders, one bit a      in use ──reader r: drops its last view (or needs none): clears bit r──▶ in use
-//      reader, one for the     in use ──last bit cleared──▶ free
-//      writer's reservations)  free ──writer: punches its pages out, offset = capacity = 0──▶ absent ──▶ free (new range)
+//   a segment                free ──writer: sets the bit of every reader, then publishes──▶ in use
+//     (holders: one bit a    in use ──reader r: drops its last view, or needs none: clears bit r──▶ in use
+//      reader, one for the   in use ──last bit cleared──▶ free
+//      reservations of       free ──writer: gives the pages back, capacity = 0──▶ absent
+//      the writer)           absent ──writer: reserves a range, sets offset and capacity──▶ free
 //
-//   closed (anybody)           0 ──compare-and-swap──▶ kClosedFlag | code | culprit, for ever
+//   closed (anybody)         0 ──compare-and-swap──▶ kClosedFlag | code | culprit, for ever
 //
-//   Event                      a waiter adds itself to `sleepers`, reads `sequence`, checks its condition, and sleeps
-//                              while `sequence` is unchanged; a notifier changes the condition, and if there are
-//                              sleepers moves `sequence` and wakes them. A process killed asleep leaves `sleepers` too
-//                              high, which costs later notifiers a system call each and nothing else. A notifier killed
-//                              between change and wake costs the sleeper one slice of its sleep (wait.h).
+//   Event                    a waiter adds itself to `sleepers`, reads `sequence`, checks its condition, and sleeps
+//                            while `sequence` is unchanged; a notifier changes the condition, and if there are sleepers
+//                            moves `sequence` and wakes them. A process killed asleep leaves `sleepers` too high, which
+//                            costs later notifiers a system call each and nothing else. A notifier killed between change
+//                            and wake costs the sleeper one slice of its sleep (wait.h).
 //
 // What a killed process leaves behind for a successor in its role: a reader, the bits of segments that it held, which
 // stay in use; a writer, at most one segment with bits set but not published, or not yet in the table. Both cost memory
@@ -56,6 +57,10 @@ constexpr std::uint32_t kMaxRings = 1u << 20;
 constexpr std::uint32_t kMaxParticipants = 1u << 20;
 constexpr std::uint64_t kMaxSlotBytes = 1ull << 40;
 constexpr std::uint64_t kMaxFileBytes = 1ull << 62;  // sums of checked sizes stay far from overflow
+
+// From this size a part of a message goes to a segment and is handed out as a view; smaller ones lie in the slot (where
+// it has room) and are copied. Measured: docs/decisions.md, "Shared-memory channel".
+constexpr std::uint64_t kViewBytes = 4 * 1024;
 
 constexpr std::uint64_t kClosedFlag = 1ull << 63;
 constexpr std::uint32_t kInSlot = 0xffffffffu;  // Part::segment of what lies in the slot itself
@@ -167,7 +172,9 @@ struct RingLayout {
   std::uint64_t slot_bytes;
 
   constexpr std::uint64_t readers_offset() const { return sizeof(RingHeader); }
-  constexpr std::uint64_t segments_offset() const { return readers_offset() + std::uint64_t{readers} * sizeof(ReaderLine); }
+  constexpr std::uint64_t segments_offset() const {
+    return readers_offset() + std::uint64_t{readers} * sizeof(ReaderLine);
+  }
   constexpr std::uint64_t slots_offset() const {
     return segments_offset() + std::uint64_t{segments} * sizeof(SegmentLine);
   }

@@ -43,7 +43,8 @@ struct Controller {
   const char* usage;
   const char* cache;  // field of memory.stat: what the kernel would drop first
 };
-constexpr Controller kVersion1{"/sys/fs/cgroup/memory", "/memory.limit_in_bytes", "/memory.usage_in_bytes", "total_inactive_file"};
+constexpr Controller kVersion1{"/sys/fs/cgroup/memory", "/memory.limit_in_bytes", "/memory.usage_in_bytes",
+                               "total_inactive_file"};
 constexpr Controller kVersion2{"/sys/fs/cgroup", "/memory.max", "/memory.current", "inactive_file"};
 
 // The group and all above it: each has its own limit. Inside a container the path may not exist below the mount, while
@@ -54,10 +55,12 @@ void limit_by_groups(AvailableMemory& least, const Controller& controller, std::
     const auto limit = read_number(directory + controller.limit);
     const auto usage = read_number(directory + controller.usage);
     if (limit && usage) {
-      const std::uint64_t cache = std::min(*usage, read_field(directory + "/memory.stat", controller.cache).value_or(0));
+      const std::uint64_t cache =
+          std::min(*usage, read_field(directory + "/memory.stat", controller.cache).value_or(0));
       const std::uint64_t used = *usage - cache;
       const std::uint64_t left = *limit > used ? *limit - used : 0;
-      if (left < least.bytes) least = {left, "the memory limit of the container (" + directory + controller.limit + ")"};
+      if (left < least.bytes)
+        least = {left, "the memory limit of the container (" + directory + controller.limit + ")"};
     }
     if (path.empty() || path == "/" || path[0] != '/') return;
     path.resize(path.rfind('/'));

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "errors.h"
-#include "writer.h"
 
 namespace cgc {
 
@@ -63,7 +62,8 @@ const Reader::Message& Reader::open() {
   const auto* payload = reinterpret_cast<const std::byte*>(slot + 1);
   message_.kind = header.kind;
   message_.blob = view_of(header.blob, payload);
-  if (header.table.length != std::uint64_t{header.buffers} * sizeof(Part)) throw_corrupt("the table of buffers has the wrong size");
+  if (header.table.length != std::uint64_t{header.buffers} * sizeof(Part))
+    throw_corrupt("the table of buffers has the wrong size");
   if (header.buffers == 0) return message_;
   const View table = view_of(header.table, payload);
   message_.buffers.reserve(header.buffers);
@@ -79,7 +79,8 @@ std::shared_ptr<Lease> Reader::lease(const View& view) {
   if (view.use == kInSlot || view.size < kViewBytes) return nullptr;
   Use& use = uses_[view.use];
   if (use.lease) return use.lease;
-  const auto pending = std::count_if(uses_.begin(), uses_.end(), [](const Use& other) { return other.lease != nullptr; });
+  const auto pending =
+      std::count_if(uses_.begin(), uses_.end(), [](const Use& other) { return other.lease != nullptr; });
   if (leases_->load(std::memory_order_relaxed) + static_cast<std::uint32_t>(pending) >= most_leases_) return nullptr;
   const Cached& cached = mappings_[use.segment];
   use.lease = std::make_shared<Lease>(arena_, ring_, use.segment, rank_, cached.mapping, cached.offset, leases_);

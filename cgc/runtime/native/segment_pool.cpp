@@ -32,7 +32,8 @@ SegmentPool::SegmentPool(std::shared_ptr<Arena> arena, const Ring& ring)
 }
 
 std::uint32_t SegmentPool::try_acquire(std::uint64_t bytes) {
-  if (bytes > kMaxFileBytes) throw OutOfMemory("a message of " + describe_bytes(bytes) + " is more than a file can hold");
+  if (bytes > kMaxFileBytes)
+    throw OutOfMemory("a message of " + describe_bytes(bytes) + " is more than a file can hold");
   std::uint32_t index = best_fit(bytes);
   if (index == kNone) {
     const std::uint64_t capacity = segment_capacity(bytes);
@@ -87,7 +88,8 @@ std::uint32_t SegmentPool::find_reserved(const void* data, std::size_t bytes) co
     const Segment& segment = segments_[index];
     if (!segment.mapping) continue;
     const auto base = reinterpret_cast<std::uintptr_t>(segment.mapping->data());
-    const bool inside = address >= base && address - base <= segment.capacity && bytes <= segment.capacity - (address - base);
+    const bool inside =
+        address >= base && address - base <= segment.capacity && bytes <= segment.capacity - (address - base);
     if (inside && is_reserved(index) && !held_by_readers(index)) return index;
   }
   return kNone;
@@ -104,7 +106,8 @@ void SegmentPool::hand_to_readers(std::uint32_t index) noexcept {
 
 std::shared_ptr<Lease> SegmentPool::reserve(std::uint32_t index) {
   const Segment& segment = segments_[index];
-  auto lease = std::make_shared<Lease>(arena_, ring_, index, kWriterRank, segment.mapping, segment.offset, reservations_);
+  auto lease =
+      std::make_shared<Lease>(arena_, ring_, index, kWriterRank, segment.mapping, segment.offset, reservations_);
   // relaxed: only this process moves the bit.
   holder_word(ring_.segments[index], kWriterRank).fetch_or(holder_bit(kWriterRank), std::memory_order_relaxed);
   lease->arm();
@@ -120,7 +123,8 @@ bool SegmentPool::is_free(std::uint32_t index) const noexcept {
 }
 
 bool SegmentPool::is_reserved(std::uint32_t index) const noexcept {
-  return (holder_word(ring_.segments[index], kWriterRank).load(std::memory_order_relaxed) & holder_bit(kWriterRank)) != 0;
+  return (holder_word(ring_.segments[index], kWriterRank).load(std::memory_order_relaxed) & holder_bit(kWriterRank)) !=
+         0;
 }
 
 bool SegmentPool::held_by_readers(std::uint32_t index) const noexcept {
@@ -177,7 +181,8 @@ void SegmentPool::add_to_rotation(std::uint32_t& index) {
 
 void SegmentPool::create(std::uint32_t index, std::uint64_t capacity) {
   std::uint64_t offset;
-  const auto hole = std::find_if(holes_.begin(), holes_.end(), [&](const auto& range) { return range.second == capacity; });
+  const auto hole =
+      std::find_if(holes_.begin(), holes_.end(), [&](const auto& range) { return range.second == capacity; });
   if (hole != holes_.end()) {
     offset = hole->first;
     arena_->restore_segment(offset, capacity);

@@ -27,10 +27,12 @@ namespace {
 int create_memfd() {
   constexpr const char* kName = "cgc-arena";
   // Since 6.3 systems may refuse memory files that could be executed; older ones do not know the flag.
-  int descriptor = static_cast<int>(syscall(SYS_memfd_create, kName, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL));
+  int descriptor =
+      static_cast<int>(syscall(SYS_memfd_create, kName, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL));
   if (descriptor < 0 && errno == EINVAL)
     descriptor = static_cast<int>(syscall(SYS_memfd_create, kName, MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (descriptor < 0) throw std::system_error(errno, std::system_category(), "cannot create shared memory (memfd_create)");
+  if (descriptor < 0)
+    throw std::system_error(errno, std::system_category(), "cannot create shared memory (memfd_create)");
   return descriptor;
 }
 
@@ -49,7 +51,8 @@ std::string describe_bytes(std::uint64_t bytes) {
   if (unit == 0)
     std::snprintf(text, sizeof text, "%llu bytes", static_cast<unsigned long long>(bytes));
   else
-    std::snprintf(text, sizeof text, "%.1f %s (%llu bytes)", value, kUnits[unit], static_cast<unsigned long long>(bytes));
+    std::snprintf(text, sizeof text, "%.1f %s (%llu bytes)", value, kUnits[unit],
+                  static_cast<unsigned long long>(bytes));
   return text;
 }
 
@@ -72,7 +75,8 @@ SharedFile SharedFile::create(std::uint64_t bytes) {
   const int descriptor = create_memfd();
   SharedFile file(descriptor, 0);
   struct stat status;
-  if (fchmod(descriptor, 0600) != 0 || fstat(descriptor, &status) != 0 || fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK) != 0)
+  if (fchmod(descriptor, 0600) != 0 || fstat(descriptor, &status) != 0 ||
+      fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK) != 0)
     throw std::system_error(errno, std::system_category(), "cannot prepare shared memory");
   file.inode_ = status.st_ino;
   file.reserve(0, bytes);
@@ -82,14 +86,15 @@ SharedFile SharedFile::create(std::uint64_t bytes) {
 SharedFile SharedFile::open_peer(pid_t pid, int descriptor, std::uint64_t inode) {
   const std::string path = "/proc/" + std::to_string(pid) + "/fd/" + std::to_string(descriptor);
   const auto unavailable = [&]() {
-    return std::system_error(errno, std::system_category(),
-                             "cannot open the arena of process " + std::to_string(pid) +
-                                 " (has it ended, or released the handle?)");
+    return std::system_error(
+        errno, std::system_category(),
+        "cannot open the arena of process " + std::to_string(pid) + " (has it ended, or released the handle?)");
   };
   // Looked at before it is opened: a stale handle may name a terminal or a pipe by now.
   struct stat status;
   if (stat(path.c_str(), &status) != 0) throw unavailable();
-  if (!S_ISREG(status.st_mode) || status.st_ino != inode) throw Corrupt(path + " is not the arena that the handle names");
+  if (!S_ISREG(status.st_mode) || status.st_ino != inode)
+    throw Corrupt(path + " is not the arena that the handle names");
   const int own = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   if (own < 0) throw unavailable();
   SharedFile file(own, inode);
@@ -103,7 +108,8 @@ SharedFile::~SharedFile() { close(); }
 
 std::uint64_t SharedFile::size() const {
   struct stat status;
-  if (fstat(descriptor(), &status) != 0) throw std::system_error(errno, std::system_category(), "cannot look at shared memory");
+  if (fstat(descriptor(), &status) != 0)
+    throw std::system_error(errno, std::system_category(), "cannot look at shared memory");
   return static_cast<std::uint64_t>(status.st_size);
 }
 
@@ -123,7 +129,8 @@ void SharedFile::reserve(std::uint64_t offset, std::uint64_t bytes) {
   // going over the memory that there is ends a process of the kernel's choice.
   rlimit limit{};
   if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && offset + bytes > limit.rlim_cur)
-    refuse(bytes, "together with the " + describe_bytes(offset) + " before it this is more than the limit on file sizes (ulimit -f), " +
+    refuse(bytes, "together with the " + describe_bytes(offset) +
+                      " before it this is more than the limit on file sizes (ulimit -f), " +
                       describe_bytes(limit.rlim_cur));
   const AvailableMemory available = available_memory();
   if (bytes > available.bytes) refuse(bytes, available.limit + " leaves " + describe_bytes(available.bytes));
@@ -134,7 +141,8 @@ void SharedFile::reserve(std::uint64_t offset, std::uint64_t bytes) {
 
 void SharedFile::punch(std::uint64_t offset, std::uint64_t bytes) noexcept {
   while (fallocate(descriptor(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
-                   static_cast<off_t>(bytes)) != 0 && errno == EINTR) {
+                   static_cast<off_t>(bytes)) != 0 &&
+         errno == EINTR) {
   }
 }
 

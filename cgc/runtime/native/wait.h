@@ -82,7 +82,8 @@ class Patience {
 // Wait until `ready()`; false when the deadline passed first. `ready` must read its condition with sequentially
 // consistent loads, and may throw. Check, yield for `spin` at most, sleep.
 template <class Ready>
-bool wait_until(Event& event, Patience& patience, std::chrono::microseconds spin, const Waiting& waiting, Ready&& ready) {
+bool wait_until(Event& event, Patience& patience, std::chrono::microseconds spin, const Waiting& waiting,
+                Ready&& ready) {
   const std::uint32_t checks = patience.checks();
   for (std::uint32_t check = 0; check < checks; ++check) {
     if (ready()) {

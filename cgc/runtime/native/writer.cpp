@@ -9,7 +9,7 @@
 namespace cgc {
 namespace {
 
-constexpr std::uint32_t kFresh = kInSlot - 1;   // in `parts_` only: the segment that is acquired for this message
+constexpr std::uint32_t kFresh = kInSlot - 1;  // in `parts_` only: the segment that is acquired for this message
 constexpr std::uint64_t kSlotAlignment = 8;
 constexpr std::uint64_t kSegmentAlignment = 64;
 
@@ -78,8 +78,8 @@ std::uint64_t Writer::consumed(std::uint32_t rank) const {
   // seq_cst: acquire, so that the slot is written after the reader has read it; total, for the sleeper on `freed`.
   const std::uint64_t count = ring_.readers[rank].consumed.load(std::memory_order_seq_cst);
   if (count > published_ || published_ - count > ring_.layout.slots)
-    throw Corrupt("ring " + std::to_string(ring_.index) + ": reader " + std::to_string(rank) + " says it has consumed " +
-                  std::to_string(count) + " of " + std::to_string(published_) + " messages");
+    throw Corrupt("ring " + std::to_string(ring_.index) + ": reader " + std::to_string(rank) +
+                  " says it has consumed " + std::to_string(count) + " of " + std::to_string(published_) + " messages");
   return count;
 }
 
@@ -164,13 +164,15 @@ void Writer::throw_timeout() const {
     for (std::uint32_t rank = 0; rank < ring_.layout.readers; ++rank) {
       if (published_ - consumed(rank) >= ring_.layout.slots) ranks.push_back(rank);
     }
-    throw Timeout(ring + "reader " + list(ranks) + " has not taken the oldest of " + std::to_string(ring_.layout.slots) +
-                      " messages, and there are no more slots", ranks);
+    throw Timeout(ring + "reader " + list(ranks) + " has not taken the oldest of " +
+                      std::to_string(ring_.layout.slots) + " messages, and there are no more slots",
+                  ranks);
   }
   ranks = pool_.holders();
   const bool reserved = !ranks.empty() && ranks.back() == kWriterRank;
   if (reserved) ranks.pop_back();
-  throw Timeout(ring + "all " + std::to_string(pool_.live()) + " segments are in use, and there can be no more of them: " +
+  throw Timeout(ring + "all " + std::to_string(pool_.live()) +
+                    " segments are in use, and there can be no more of them: " +
                     (ranks.empty() ? "" : "reader " + list(ranks) + " keeps views of earlier messages") +
                     (reserved ? std::string(ranks.empty() ? "" : "; ") + "the writer keeps reserved arrays" : ""),
                 ranks);

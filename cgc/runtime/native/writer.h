@@ -12,10 +12,6 @@
 
 namespace cgc {
 
-// From this size a part of a message goes to a segment and is handed out as a view; smaller ones lie in the slot (where
-// it has room) and are copied. Measured: docs/decisions.md, "Shared-memory channel".
-constexpr std::uint64_t kViewBytes = 4 * 1024;
-
 struct Bytes {
   const void* data;
   std::size_t size;
