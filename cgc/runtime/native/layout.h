@@ -25,8 +25,8 @@
 //   Event                    a waiter adds itself to `sleepers`, reads `sequence`, checks its condition, and sleeps
 //                            while `sequence` is unchanged; a notifier changes the condition, and if there are sleepers
 //                            moves `sequence` and wakes them. A process killed asleep leaves `sleepers` too high, which
-//                            costs later notifiers a system call each and nothing else. A notifier killed between change
-//                            and wake costs the sleeper one slice of its sleep (wait.h).
+//                            costs later notifiers a system call each and nothing else. A notifier killed between its
+//                            change and its wake costs the sleeper one slice of its sleep (wait.h).
 //
 // What a killed process leaves behind for a successor in its role: a reader, the bits of segments that it held, which
 // stay in use; a writer, at most one segment with bits set but not published, or not yet in the table. Both cost memory

@@ -37,8 +37,8 @@ class Mapping {
 };
 
 // A memfd, mode 0600, sealed against shrinking: once a range was seen to lie within the file, it stays so, and no
-// access to it can fault because a peer has truncated the file. All its ranges in use are reserved: no access faults for
-// want of memory either.
+// access to it can fault because a peer has truncated the file. All its ranges in use are reserved: no access faults
+// for want of memory either.
 class SharedFile {
  public:
   // Throws OutOfMemory, std::system_error.
