@@ -11,8 +11,9 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -63,6 +64,20 @@ def _release_actors(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "ray_session" in request.fixturenames:
         gc.collect()
+
+
+@pytest.fixture
+def kill_actor(ray_session: None) -> Callable[[Any], None]:
+    """Kill an actor and return once it is dead: `ray.kill` returns before, and the actor may still answer then."""
+    import ray
+
+    def kill(actor: Any) -> None:
+        ray.kill(actor)
+        with contextlib.suppress(ray.exceptions.ActorDiedError):
+            while True:
+                ray.get(actor.__ray_ready__.remote(), timeout=DEADLINE)
+
+    return kill
 
 
 @pytest.fixture

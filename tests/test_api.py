@@ -262,10 +262,10 @@ def test_not_a_dag_node():
         cgc.compile("echo")
 
 
-def test_dead_actor_at_compile_leaves_the_others_usable():
+def test_dead_actor_at_compile_leaves_the_others_usable(kill_actor):
     alive, dead = Worker.remote(), Worker.remote()
     ray.get([alive.echo.remote(0), dead.echo.remote(0)])
-    ray.kill(dead)
+    kill_actor(dead)
     with InputNode() as inp:
         dag = dead.echo.bind(alive.echo.bind(inp))
     with pytest.raises(ray.exceptions.ActorDiedError):

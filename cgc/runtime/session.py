@@ -172,13 +172,22 @@ class Session:
                 self._on_death(member.number)
 
     def teardown(self, kill_actors: bool = False) -> None:
-        """End the graph and wait for the workers' loops, at most `DAGContext.teardown_timeout` seconds. Idempotent."""
+        """
+        End the graph and wait for the workers' loops, at most `DAGContext.teardown_timeout` seconds. Idempotent.
+
+        With `kill_actors` also wait, at most as long, until their processes have ended: `ray.kill` returns before, and
+        an actor may still answer then.
+        """
+        timeout = DAGContext.get_current().teardown_timeout
         if not self._is_down:
             self.close()
-            self._wait_for_workers(DAGContext.get_current().teardown_timeout)
+            self._wait_for_workers(timeout)
         if kill_actors:
             for member in self.members:
                 ray.kill(member.handle)
+            deadline = time.monotonic() + timeout
+            for member in self.members:
+                wait_until_ended(member.info.pid, max(0.0, deadline - time.monotonic()))
 
     def _start_workers(self, groups: Mapping[str, Mapping[str, JoinOrder]]) -> None:
         refs = {

@@ -234,11 +234,9 @@ def test_execute_after_a_death_was_seen(compiled, mortals):
         ray.get(graph.execute(2), timeout=30)
 
 
-def test_compiling_with_a_dead_actor(compiled, mortals):
+def test_compiling_with_a_dead_actor(compiled, mortals, kill_actor):
     x, y, _ = mortals
-    ray.kill(x)
-    with pytest.raises(ray.exceptions.ActorDiedError):
-        _call_until_it_fails(x)
+    kill_actor(x)
     with InputNode() as inp:
         dag = y.echo.bind(x.echo.bind(inp))
     with pytest.raises(ray.exceptions.ActorDiedError):
@@ -260,9 +258,3 @@ def test_execute_does_not_tell_of_a_death_before_get_does(compiled, mortals):
         ray.get(ref, timeout=30)
     with pytest.raises(ray.exceptions.RayChannelError):
         graph.execute(2)
-
-
-def _call_until_it_fails(actor: ray.actor.ActorHandle) -> None:
-    """For the milliseconds that a kill takes."""
-    while True:
-        ray.get(actor.echo.remote(0), timeout=30)

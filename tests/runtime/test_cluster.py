@@ -53,10 +53,10 @@ def test_async_and_threaded_actors_answer():
     assert [info.class_name for info in infos.values()] == ["Async", "Threaded"]
 
 
-def test_a_dead_actor_is_reported_before_a_slow_one_is_waited_for():
+def test_a_dead_actor_is_reported_before_a_slow_one_is_waited_for(kill_actor):
     dead, never = Actor.remote(), Actor.options(resources={"nowhere": 1}).remote()
     ray.get(dead.pid.remote())
-    ray.kill(dead)
+    kill_actor(dead)
     with pytest.raises(ray.exceptions.ActorDiedError, match="@d "):
         cluster.probe({"n": never, "d": dead}, timeout=60)
 

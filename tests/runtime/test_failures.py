@@ -151,10 +151,10 @@ def test_a_failure_of_cgc_itself_in_a_worker_is_shown():
 # Starting.
 
 
-def test_a_dead_actor_at_the_start():
+def test_a_dead_actor_at_the_start(kill_actor):
     alive, dead = Actor.remote(), Actor.remote()
     ray.get([alive.pid.remote(), dead.pid.remote()])
-    ray.kill(dead)
+    kill_actor(dead)
     with pytest.raises(ActorDiedError, match=r"@a1 \(Actor, actor [0-9a-f]+\)"):
         start(chain("echo", "echo"), [alive, dead])
     assert ray.get(alive.threads.remote()) == []
