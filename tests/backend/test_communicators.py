@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 from ray.dag import InputNode, MultiOutputNode
-from ray.experimental.collective import allgather, allreduce
 
 import cgc
 from cgc.ir.abstract import abstract_actor
 from cgc.runtime.program import Collective, CommunicatorSpec, Program
+
+pytest.importorskip("torch")
+
+from ray.experimental.collective import allgather, allreduce
 
 
 def lower(dag: Any, **options: Any) -> dict[str, Program]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import enum
+import importlib
 import os
 import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import ray
 from ray.dag import InputNode, MultiOutputNode
 from ray.experimental.channel.communicator import Communicator
-from ray.experimental.collective import allgather, allreduce, reducescatter
 from ray.experimental.util.types import ReduceOp
 
 import cgc
@@ -23,6 +24,13 @@ from cgc.errors import GraphError
 from cgc.ir import ActorInfo, ActorOp, CallOp, Unit, location_text, print_module, verify_module
 from cgc.ir.abstract import abstract_actor
 from cgc.ir.importer import import_graph
+
+
+@pytest.fixture
+def collective() -> ModuleType:
+    """Ray's collectives, which cannot be imported without torch."""
+    pytest.importorskip("torch")
+    return importlib.import_module("ray.experimental.collective")
 
 
 class Stage:
@@ -244,24 +252,24 @@ class LocalCommunicator(Communicator):
     def generate_communicator_id(cls): ...
 
 
-def test_a_communicator_of_the_user_is_an_object():
+def test_a_communicator_of_the_user_is_an_object(collective: ModuleType):
     a, b = abstract_actor(Stage), abstract_actor(Stage)
     communicator = LocalCommunicator([a, b])
     with InputNode() as inp:
         x = a.fwd.bind(inp).with_tensor_transport(communicator)
-        dag = MultiOutputNode(allreduce.bind([x, b.fwd.bind(inp)], transport=communicator))
+        dag = MultiOutputNode(collective.allreduce.bind([x, b.fwd.bind(inp)], transport=communicator))
     unit = import_graph(dag)
     assert body(unit).count('via custom<0, "LocalCommunicator">') == 2
     assert unit.constants[0] is communicator
 
 
-def test_collectives_are_one_operation():
+def test_collectives_are_one_operation(collective: ModuleType):
     a, b = abstract_actor(Stage), abstract_actor(Stage)
     with InputNode() as inp:
         pair = [a.fwd.bind(inp), b.fwd.bind(inp)]
-        pair = allreduce.bind(pair, op=ReduceOp.MAX)
-        pair = allgather.bind(pair)
-        dag = MultiOutputNode(reducescatter.bind(pair))
+        pair = collective.allreduce.bind(pair, op=ReduceOp.MAX)
+        pair = collective.allgather.bind(pair)
+        dag = MultiOutputNode(collective.reducescatter.bind(pair))
     types = " : !cgc.tensor<default, direct>, !cgc.tensor<default, direct>"
     assert body(import_graph(dag)) == expected(f"""
         %0 = cgc.input
@@ -274,12 +282,12 @@ def test_collectives_are_one_operation():
     """)
 
 
-def test_a_collective_of_several_tensors():
+def test_a_collective_of_several_tensors(collective: ModuleType):
     a, b = abstract_actor(Stage), abstract_actor(Stage)
     with InputNode() as inp:
         first = [a.fwd.bind(inp), b.fwd.bind(inp)]
         second = [a.fwd.bind(inp), b.fwd.bind(inp)]
-        (a0, a1), (b0, b1) = allreduce.bind([first, second])
+        (a0, a1), (b0, b1) = collective.allreduce.bind([first, second])
         dag = MultiOutputNode([a0, b0, a1, b1])
     text = body(import_graph(dag))
     # Grouped by participant: both tensors of the first actor, then both of the second.
@@ -287,10 +295,10 @@ def test_a_collective_of_several_tensors():
     assert text.endswith("cgc.output [%5, %7, %6, %8]")
 
 
-def test_a_collective_that_is_not_connected():
+def test_a_collective_that_is_not_connected(collective: ModuleType):
     a, b = abstract_actor(Stage), abstract_actor(Stage)
     with InputNode() as inp:
-        x, _ = allreduce.bind([a.fwd.bind(inp), b.fwd.bind(1)])
+        x, _ = collective.allreduce.bind([a.fwd.bind(inp), b.fwd.bind(1)])
     with pytest.raises(GraphError, match=r"test_importer\.py:\d+: Stage\.allreduce.*2 participants, but only 1"):
         import_graph(x)
 
@@ -496,15 +504,15 @@ def test_nodes_made_before_the_import_of_cgc_keep_bind_order():
     assert {location_text(call) for call in calls(unit)} == {""}
 
 
-def test_importing_twice_gives_the_same_and_changes_nothing():
+def test_importing_twice_gives_the_same_and_changes_nothing(collective: ModuleType):
     a, b = abstract_actor(Stage), abstract_actor(Stage)
     with InputNode() as inp:
-        pair = allreduce.bind([a.fwd.bind(inp).with_tensor_transport(), b.fwd.bind(inp, [1])])
+        pair = collective.allreduce.bind([a.fwd.bind(inp).with_tensor_transport(), b.fwd.bind(inp, [1])])
     dag = MultiOutputNode(pair)
     assert print_module(import_graph(dag).module) == print_module(import_graph(dag).module)
 
 
-def test_long_chains_do_not_recurse():
+def test_long_chains_do_not_recurse(collective: ModuleType):
     a = abstract_actor(Stage)
     with InputNode() as inp:
         node = inp
@@ -534,7 +542,7 @@ print(print_module(import_graph(MultiOutputNode([*outputs, *nodes[-4:]])).module
 """
 
 
-def test_the_text_does_not_depend_on_hashes(tmp_path):
+def test_the_text_does_not_depend_on_hashes(tmp_path, collective: ModuleType):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     texts = set()
