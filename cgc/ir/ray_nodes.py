@@ -120,9 +120,14 @@ def collective_of(
 ) -> tuple[str, str | None, TransportAttr]:
     """Kind (`allreduce`, `allgather`, `reduce_scatter`), reduce operation and transport; `default` as `value_type`."""
     operation = node._collective_op._op
-    hint = _hint_type(node._collective_op._type_hint, constants, default, node)
-    transport = hint.request if isinstance(hint, TensorType) and isinstance(hint.request, TransportAttr) else None
-    transport = transport or TransportAttr.of("accelerator")
+    hint = node._collective_op._type_hint
+    communicator = hint.get_custom_communicator()
+    if communicator is not None:
+        transport = TransportAttr.of("custom", constants.add(communicator))
+    elif hint.transport == TorchTensorType.ACCELERATOR:
+        transport = _request(hint, constants, default, node)
+    else:
+        transport = TransportAttr.of("accelerator")
     if isinstance(operation, AllReduceOp):
         return "allreduce", operation.reduceOp.name.lower(), transport
     if isinstance(operation, ReduceScatterOp):
@@ -170,15 +175,18 @@ def _hint_type(hint: Any, constants: ConstantTable, default: Any, node: DAGNode)
 def _request(hint: Any, constants: ConstantTable, default: Any, node: DAGNode) -> TransportAttr:
     if isinstance(hint, AutoTransportType):
         return TransportAttr.of("auto")
+    if hint.transport != TorchTensorType.ACCELERATOR:
+        # In TorchTensorType (not in with_tensor_transport) "auto" means host memory, and so does a communicator whose
+        # transport is "cpu": Ray's CPUCommunicator has collectives only.
+        return TransportAttr.of("shm")
     communicator = hint.get_custom_communicator()
     if communicator is not None:
         return TransportAttr.of("custom", constants.add(communicator))
-    if hint.transport != TorchTensorType.ACCELERATOR:
-        return TransportAttr.of("shm")  # in TorchTensorType (not in with_tensor_transport) "auto" means host memory
     if default is None:
         raise GraphError(
-            f"{describe(node)} asks for a communicator, but communicator creation is not allowed"
-            " (default_communicator=None): pass one as its transport"
+            f"{describe(node)} has no custom communicator specified. Please specify a custom communicator for it using"
+            " `with_tensor_transport()`, or specify a communicator or 'create' for _default_communicator when calling"
+            " experimental_compile() (default_communicator of cgc.compile())."
         )
     if isinstance(default, str):
         return TransportAttr.of("accelerator" if default == "create" else default)

@@ -136,6 +136,17 @@ def test_error_of_an_output_that_several_nodes_read(compiled, workers):
     assert ray.get(graph.execute(3)) == ["3>b", "3>c", 3]
 
 
+def test_method_that_returns_too_many_values_or_no_tuple(compiled, workers):
+    method = workers[0].call.options(num_returns=2)
+    for result, message in [((1, 2, 3), "Expected 2 outputs, but got 3 outputs"), (1, "Expected a tuple of 2 outputs")]:
+        with InputNode() as inp:
+            dag = MultiOutputNode(list(method.bind(lambda value: value, inp)))
+        graph = compiled(dag)
+        with pytest.raises(ValueError, match=message):
+            ray.get(graph.execute(result))
+        graph.teardown()
+
+
 def test_method_that_returns_too_few_values(compiled, workers):
     a, b, *_ = workers
     with InputNode() as inp:

@@ -275,3 +275,19 @@ def test_no_state_leaks_between_executions(compiled, workers):
     assert ray.get(graph.execute(items)) == [[0, 1], [0]]
     assert ray.get(graph.execute(items)) == [[0, 1], [0]]
     assert items == [0]
+
+
+@pytest.mark.parametrize("transport", ["communicator", "default"])
+def test_cpu_communicator_between_two_actors(transport, compiled, workers):
+    """Ray's `CPUCommunicator` has collectives only: values between two actors go through shared memory."""
+    torch = pytest.importorskip("torch")
+    from ray.experimental.channel.cpu_communicator import CPUCommunicator
+
+    a, b, *_ = workers
+    communicator = CPUCommunicator(2, [a, b])
+    hint = communicator if transport == "communicator" else "auto"
+    with InputNode() as inp:
+        dag = b.call.bind(torch.sum, a.echo.bind(inp).with_tensor_transport(transport=hint))
+    graph = compiled(dag, _default_communicator=communicator)
+    for size in (1, 10):
+        assert ray.get(graph.execute(torch.ones(size))).item() == size

@@ -44,8 +44,11 @@ def test_teardown_before_the_first_execution(echo, workers):
 
 
 def test_execute_after_teardown(echo):
+    ref = echo.execute(1)
     echo.teardown()
-    with pytest.raises(ray.exceptions.RayChannelError):
+    with pytest.raises(ray.exceptions.RayChannelError, match=r"Channel closed\."):
+        ray.get(ref)
+    with pytest.raises(ray.exceptions.RayChannelError, match=r"Channel closed\."):
         echo.execute(1)
 
 

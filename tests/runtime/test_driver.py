@@ -95,7 +95,7 @@ def test_a_method_with_the_wrong_number_of_results(actors):
     ((one, two),) = graph.send("a0", results, DRIVER)
     graph.output(one, two)
     with running(graph, actors[:1]) as driver:
-        with pytest.raises(ValueError, match="return 2 values, a tuple, and returned 3 values"):
+        with pytest.raises(ValueError, match="Expected 2 outputs, but got 3 outputs"):
             ray.get(driver.execute((1, 2, 3)))
         assert ray.get(driver.execute((1, 2))) == [1, 2]
 
