@@ -7,10 +7,11 @@ private name of Ray.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import io
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import ray
 import ray.actor
@@ -29,11 +30,14 @@ Ray starts its own graphs in it: a call there neither waits for a busy method no
 
 _KV_NAMESPACE = b"cgc"
 
+_RAYS_TENSOR_MODULE = "ray.experimental.channel.torch_tensor_type"
+"""Where Ray's graphs define the serializer that they register for torch.Tensor."""
+
 CloudPickler: Any = ray.cloudpickle.CloudPickler
 """Ray's pickler: knows ObjectRefs, actor handles, local classes and what users gave to `register_serializer`."""
 
 REGISTERED_REDUCERS: dict[type, Callable[[Any], Any]] = CloudPickler.dispatch.maps[0]
-"""Live table behind `ray.util.register_serializer`. A class in it must be left to Ray's pickler."""
+"""Live table behind `ray.util.register_serializer`; whose a class in it is, `is_registered_by_user` says."""
 
 should_pickle_by_reference: Callable[[Any], bool] = _should_pickle_by_reference
 """cloudpickle's own answer to "will the other process import this class or function?", so that ours never differs."""
@@ -73,6 +77,20 @@ def observe_kills(observer: Callable[[str], None]) -> None:
         observer(actor_id(actor))
 
     ray.kill = kill_and_tell
+
+
+def is_registered_by_user(cls: type) -> bool:
+    """
+    True if the user gave Ray a serializer for instances of `cls`: they must be left to Ray's pickler then.
+
+    That for torch.Tensor which Ray's own compiled graphs leave behind in every process that they have run in is not the
+    user's: it needs the state of a graph of theirs, and copies through NumPy.
+    """
+    reducer = REGISTERED_REDUCERS.get(cls)
+    if reducer is None:
+        return False
+    captured = [cell.cell_contents for cell in getattr(reducer, "__closure__", None) or ()]
+    return not any(getattr(function, "__module__", "") == _RAYS_TENSOR_MODULE for function in captured)
 
 
 def refuse_serialization(cls: type, message: str) -> None:
@@ -161,6 +179,23 @@ def call_on_actor(actor: ray.actor.ActorHandle, function: Callable[..., Any], *a
     """Run `function(instance, *args)` in the actor's process beside its own methods."""
     ref: ray.ObjectRef[Any] = actor.__ray_call__.options(concurrency_group=SYSTEM_GROUP).remote(function, *args)
     return ref
+
+
+def event_loop_of(instance: Any, method: str) -> asyncio.AbstractEventLoop | None:
+    """
+    The event loop on which Ray runs the `async def` method of this process's actor; None in an actor without one.
+
+    Each concurrency group has a loop of its own. Ray tells them to nobody, and gives actors that have no async method
+    none at all.
+    """
+    worker = ray._private.worker.global_worker.core_worker
+    if not worker.current_actor_is_asyncio():
+        return None
+    cls = type(instance)
+    group = getattr(getattr(cls, method, None), "__ray_concurrency_group__", None)
+    descriptor = ray._raylet.PythonFunctionDescriptor(cls.__module__, method, cls.__name__)
+    loop, _thread = worker.get_event_loop(descriptor, group)
+    return cast("asyncio.AbstractEventLoop", loop)
 
 
 def terminate_this_actor(detail: str) -> None:

@@ -282,7 +282,7 @@ class _ReusedPickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         cls = type(obj)
-        if cls in ray_internals.REGISTERED_REDUCERS:
+        if cls in ray_internals.REGISTERED_REDUCERS and ray_internals.is_registered_by_user(cls):
             raise _GiveUpError
         if cls in _plain_classes:
             return NotImplemented
@@ -335,9 +335,13 @@ class _ValuePickler(ray_internals.CloudPickler):  # type: ignore[misc]
         cls = type(obj)
         if isinstance(obj, handover.CARRIED):
             self.carried.append(obj)
-        if cls in ray_internals.REGISTERED_REDUCERS:
+        registered = cls in ray_internals.REGISTERED_REDUCERS
+        if registered and ray_internals.is_registered_by_user(cls):
             return super().reducer_override(obj)
         if cls not in REDUCERS:
             _load_library_of(cls)
         reducer = REDUCERS.get(cls)
-        return super().reducer_override(obj) if reducer is None else reducer(obj)
+        if reducer is None:
+            return super().reducer_override(obj)
+        reduced = reducer(obj)
+        return obj.__reduce_ex__(5) if registered and reduced is NotImplemented else reduced

@@ -31,7 +31,7 @@ _parsed_headers: dict[bytes, Header] = {}
 
 def encode_tensor(tensor: torch.Tensor) -> serialization.Message | None:
     """The message of a tensor, or None if it has to be pickled."""
-    if torch.Tensor in ray_internals.REGISTERED_REDUCERS or not _is_plain(tensor):
+    if not _is_plain(tensor) or _is_the_users():
         return None
     key = (tensor.dtype, tuple(tensor.shape), tensor.requires_grad)
     header = _headers.get(key)
@@ -70,6 +70,12 @@ def _rebuild_tensor(
     owned = _core.map_private(view) if view.nbytes >= MAP_FROM else bytearray(view)
     tensor = torch.frombuffer(owned, dtype=dtype).reshape(shape)
     return tensor.requires_grad_() if requires_grad else tensor
+
+
+def _is_the_users() -> bool:
+    """True if the user gave Ray a serializer for tensors."""
+    registered = torch.Tensor in ray_internals.REGISTERED_REDUCERS
+    return registered and ray_internals.is_registered_by_user(torch.Tensor)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+import ray
 
 from tests.runtime.test_serialization import Ring
 
 torch = pytest.importorskip("torch")
 
-from cgc.runtime import tensors  # noqa: E402 - needs torch
+from cgc.runtime import ray_internals, tensors  # noqa: E402 - needs torch
 
 DTYPES = [
     torch.float32,
@@ -79,6 +81,40 @@ def test_written_in_place_without_anybody_else_seeing_it(elements):
     for _ in range(10):
         assert torch.equal(ring.send(value), value)
     assert torch.equal(held, torch.full((elements,), 3.0))
+
+
+def test_the_serializer_that_rays_graphs_leave_behind_is_not_used():
+    from ray.experimental.channel.torch_tensor_type import TorchTensorType
+
+    ring = Ring()
+    value = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)  # which Ray's own refuses
+    try:
+        TorchTensorType().register_custom_serializer()
+        assert torch.Tensor in ray_internals.REGISTERED_REDUCERS
+        for received in (ring.send(value), ring.send([value])[0], ring.send([lambda: 1, value])[1]):
+            assert received.dtype is torch.bfloat16
+            assert received.requires_grad
+        for received in (ring.send(torch.eye(3).to_sparse()), ring.send([lambda: 1, torch.eye(3).to_sparse()])[1]):
+            assert torch.equal(received.to_dense(), torch.eye(3))
+        ray.util.register_serializer(torch.Tensor, serializer=torch.Tensor.tolist, deserializer=tuple)
+        assert ring.send([torch.tensor([1, 2])]) == [(1, 2)]
+        assert ring.send(torch.tensor([1, 2])) == (1, 2)
+    finally:
+        ray.util.deregister_serializer(torch.Tensor)
+
+
+def test_what_shares_memory_arrives_as_with_pickle():
+    """One tensor is one tensor again; views of one storage become tensors of their own."""
+    ring = Ring()
+    base = torch.arange(6.0)
+    for arrived in (ring.send([base, base, base[:2]]), pickle.loads(pickle.dumps([base, base, base[:2]]))):
+        assert arrived[0] is arrived[1]
+        assert arrived[0].data_ptr() != arrived[2].data_ptr()
+        assert torch.equal(arrived[2], base[:2])
+    tied = torch.nn.ModuleList([torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)])
+    tied[1].weight = tied[0].weight
+    received = ring.send(tied)
+    assert received[0].weight is received[1].weight
 
 
 def test_tensors_that_are_pickles_business():
