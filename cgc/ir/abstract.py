@@ -41,14 +41,20 @@ def abstract_actor(
     if isinstance(cls_or_name, str):
         return AbstractActor(ActorInfo(cls_or_name, name, node, tuple(devices)), None)
     if isinstance(cls_or_name, ActorClass):
-        metadata = cls_or_name.__ray_metadata__
-        methods = {method: metadata.method_meta.num_returns.get(method) or 1 for method in metadata.method_meta.methods}
-        class_name = metadata.class_name
+        found = cls_or_name.__ray_metadata__.method_meta.methods.items()
+        class_name = cls_or_name.__ray_metadata__.class_name
     else:
         found = inspect.getmembers(cls_or_name, callable)
-        methods = {method: getattr(function, "__ray_num_returns__", None) or 1 for method, function in found}
         class_name = cls_or_name.__name__
+    methods = {method: _num_returns(function) for method, function in found}
     return AbstractActor(ActorInfo(class_name.rpartition(".")[2], name, node, tuple(devices)), methods)
+
+
+def _num_returns(function: Any) -> int | str:
+    """As Ray has it for the methods of an actor class."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return "streaming"
+    return getattr(function, "__ray_num_returns__", None) or 1
 
 
 class AbstractActor(ActorHandle[Any]):  # type: ignore[misc]  # Ray has no types
@@ -58,7 +64,7 @@ class AbstractActor(ActorHandle[Any]):  # type: ignore[misc]  # Ray has no types
     Nothing of a real handle is set up, so everything but `.bind` of its methods fails.
     """
 
-    def __init__(self, info: ActorInfo, methods: Mapping[str, int] | None) -> None:
+    def __init__(self, info: ActorInfo, methods: Mapping[str, int | str] | None) -> None:
         self.info = info
         self._methods = methods
         self._ray_weak_ref = True  # Read by ActorHandle.__del__: there is no actor to release.
@@ -93,7 +99,7 @@ class AbstractActor(ActorHandle[Any]):  # type: ignore[misc]  # Ray has no types
 class AbstractMethod:
     """A method of an abstract actor."""
 
-    def __init__(self, actor: AbstractActor, name: str, num_returns: int) -> None:
+    def __init__(self, actor: AbstractActor, name: str, num_returns: int | str) -> None:
         self._actor = actor
         self._name = name
         self._num_returns = num_returns
@@ -114,7 +120,7 @@ class AbstractMethod:
             {"num_returns": self._num_returns},
             other_args_to_resolve={**parent, PREV_CLASS_METHOD_CALL_KEY: None, BIND_INDEX_KEY: index},
         )
-        if self._num_returns == 1:
+        if not isinstance(self._num_returns, int) or self._num_returns == 1:
             return call
         output = {**parent, IS_CLASS_METHOD_OUTPUT_KEY: True}
         return tuple(

@@ -8,12 +8,12 @@ A step takes no arguments; it works on the registers that were bound into it. Er
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cgc.runtime import _core, ray_internals, serialization
 from cgc.runtime.handover import OfferKeeper
+from cgc.runtime.methods import bind_method
 from cgc.runtime.program import (
     Argument,
     Call,
@@ -222,10 +222,9 @@ def _link_write(
 
 
 def _link_call(operation: Call, instance: Any, registers: Registers) -> Step:
-    name = f"{type(instance).__name__}.{operation.method}"
-    method = getattr(instance, operation.method)
-    _require_plain_function(method, name)
-    compute = _link_arguments(operation, method, registers)
+    method = bind_method(instance, operation)
+    name = method.name
+    compute = _link_arguments(operation, method.call, registers)
     drop = operation.drop
     targets = operation.into
     target = targets[0] if targets else None
@@ -253,16 +252,9 @@ def _link_call(operation: Call, instance: Any, registers: Registers) -> Step:
     def failed(error: BaseException) -> ErrorValue:
         if isinstance(error, ray_internals.INTENDED_EXITS):
             raise ActorExitRequest(f"{name}: {type(error).__name__}: {error}") from error
-        return ErrorValue.from_exception(error, name, note=note, instance=instance, skip_frames=2)
+        return ErrorValue.from_exception(error, name, note=note, instance=instance, skip_frames=2 + method.own_frames)
 
     return call_with_one_result if len(targets) == 1 else call_with_other_results
-
-
-def _require_plain_function(method: Callable[..., Any], name: str) -> None:
-    if inspect.iscoroutinefunction(method):
-        raise TypeError(f"{name} is an async method, which a graph cannot call yet; give the graph a plain one")
-    if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
-        raise TypeError(f"{name} is a generator, which has no one result; return a list of what it yields")
 
 
 def _unpack(result: Any, count: int) -> Sequence[Any]:
@@ -270,9 +262,10 @@ def _unpack(result: Any, count: int) -> Sequence[Any]:
         return [result] * count
     if count == 0:
         return ()
-    if not isinstance(result, tuple | list) or len(result) != count:
-        got = f"{len(result)} values" if isinstance(result, tuple | list) else type(result).__name__
-        raise ValueError(f"the method was to return {count} values, a tuple, and returned {got}")
+    if not isinstance(result, tuple | list):
+        raise ValueError(f"Expected a tuple of {count} outputs, but got {type(result)}")
+    if len(result) != count:
+        raise ValueError(f"Expected {count} outputs, but got {len(result)} outputs")
     return result
 
 

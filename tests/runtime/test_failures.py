@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -102,6 +103,45 @@ def test_a_blocked_get_wakes_at_once():
     driver.teardown()
 
 
+@pytest.mark.parametrize("ending", ["death", "teardown"])
+def test_unread_refs_do_not_hide_that_the_graph_has_ended(ending):
+    actor = Actor.remote()
+    with running(chain("echo"), [actor], max_inflight_executions=2) as driver:
+        if ending == "death":
+            os.kill(driver.infos["a0"].pid, signal.SIGKILL)
+            until_it_raises(lambda: ray.get(driver.execute(0)))
+            expected: type[Exception] = ActorDiedError
+        else:
+            refs = [driver.execute(number) for number in range(2)]
+            driver.teardown()
+            expected = RayChannelError
+        for _ in range(3):
+            with pytest.raises(expected):
+                refs = [driver.execute(number) for number in range(2)]
+        del refs
+
+
+def test_the_reason_of_an_end_holds_nothing_of_those_who_were_told():
+    class Held:
+        pass
+
+    def get_and_fail(ref: Any) -> weakref.ref[Held]:
+        held = Held()
+        try:
+            ray.get(ref)
+        except ActorDiedError:
+            return weakref.ref(held)
+        raise AssertionError("the actor is dead")
+
+    with running(chain("echo"), [Actor.remote()]) as driver:
+        os.kill(driver.infos["a0"].pid, signal.SIGKILL)
+        eventually(lambda: driver._session.ended_untold, "the death is seen")
+        assert get_and_fail(driver.execute(0))() is None
+        first, second = driver._session.failure(), driver._session.failure()
+        assert first is not second
+        assert str(first) == str(second)
+
+
 def test_exit_actor_and_sys_exit_inside_a_method_of_the_graph():
     for leaving in (lambda _: ray.actor.exit_actor(), lambda _: sys.exit(3)):
         victim, survivor = Actor.remote(), Actor.remote()
@@ -184,19 +224,18 @@ def test_a_worker_that_cannot_start_stops_the_others():
         assert ray.get(driver.execute(1)) == 1
 
 
-def test_async_methods_and_generators_are_refused():
+def test_generators_are_refused():
     @ray.remote
     class Modern:
-        async def wait(self, value: Any) -> Any:
-            return value
-
         def stream(self, value: Any) -> Any:
             yield value
 
-    with pytest.raises(RuntimeError, match=r"@a0 \(Modern, .*Modern.wait is an async method"):
-        start(chain("wait"), [Modern.remote()])
-    with pytest.raises(RuntimeError, match=r"Modern.stream is a generator"):
-        start(chain("stream"), [Modern.remote()])
+        async def astream(self, value: Any) -> Any:
+            yield value
+
+    for method in ("stream", "astream"):
+        with pytest.raises(RuntimeError, match=rf"@a0 \(Modern, .*test.py:\d+: Modern.{method} is a generator"):
+            start(chain(method), [Modern.remote()])
 
 
 # The end of a graph, whoever ends it.
