@@ -28,12 +28,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cgc.errors import CgcError, IRParseError
+from cgc.errors import CgcError, IRParseError, SourceError, did_you_mean
 from cgc.ir import Unit, graphs_of, parse_module, print_module
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.base import Pass
 from cgc.passes.manager import IMPORTED, PassManager, PassRecord, PipelineResult
-from cgc.passes.registry import PASSES, did_you_mean, options_of, pass_class, passes_of, unknown_pass
+from cgc.passes.registry import PASSES, options_of, pass_class, passes_of, unknown_pass
 
 EXAMPLES = __doc__.partition("\n\n")[2] if __doc__ else ""
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cgc-dump: {error}", file=sys.stderr)
         return USAGE_ERROR
     except CgcError as error:
-        print(str(error) if isinstance(error, IRParseError) else f"error: {error}", file=sys.stderr)
+        print(str(error) if isinstance(error, SourceError) else f"error: {error}", file=sys.stderr)
         return COMPILE_ERROR
     except BrokenPipeError:
         sys.stderr.close()
@@ -173,7 +173,7 @@ def _emit(kind: str, result: PipelineResult, states: list[State], options: argpa
     if kind == "ir":
         _emit_ir(states, options)
     else:
-        cost = CostModel.load(options.profile, "cgc-dump")
+        cost = CostModel.load(options.profile)
         name, text = _EMITTERS[kind](result, states, cost)
         _write(text, name, options.output)
 

@@ -2,12 +2,12 @@
 The error classes of the compiler.
 
 Every message says what is wrong, where (actor, node, file and line of the `.bind`) and what to do. At run time Ray's
-own classes are raised where Ray has one. This module imports nothing, so that workers and the driver can share it.
+own classes are raised where Ray has one. This module imports nothing heavy: workers and the driver share it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -40,14 +40,14 @@ class GraphError(CgcError, ValueError):
         self.violations = tuple(violations)
 
 
-class IRParseError(CgcError):
+class SourceError(CgcError):
     """
-    Text is not cgc IR.
+    Text that was given (IR, a pipeline, a topology, a profile) is wrong; the message shows the line with a caret.
 
     Attributes:
-        reason: What was expected, without position.
-        file: Name of the file that was parsed.
-        line: Line of the error, from 1.
+        reason: What is wrong, without position.
+        file: Name of the file that was read.
+        line: Line of the error, from 1; 0 if it is the file as a whole.
         column: Column of the error in code points, from 1.
         source: The text of the line.
     """
@@ -56,12 +56,17 @@ class IRParseError(CgcError):
         # A tab before the caret stays a tab, so that the caret is below its column in any terminal.
         indent = "".join("\t" if character == "\t" else " " for character in source[: column - 1])
         caret = f"\n{source}\n{indent}{'^' * max(width, 1)}" if source else ""
-        super().__init__(f"{file}:{line}:{column}: error: {reason}{caret}")
+        place = f"{file}:{line}:{column}" if line else file
+        super().__init__(f"{place}: error: {reason}{caret}")
         self.reason = reason
         self.file = file
         self.line = line
         self.column = column
         self.source = source
+
+
+class IRParseError(SourceError):
+    """Text is not cgc IR, or not a pipeline of passes."""
 
 
 class IRVerifyError(CgcError):
@@ -109,3 +114,11 @@ class DeadlockError(CgcError):
         super().__init__(message + (f"\n{grid}" if grid else ""))
         self.cycle = tuple(cycle)
         self.grid = grid
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`" (did you mean 'x'?)"` for the known name that is closest, or nothing; to stand in a message."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -30,9 +30,10 @@ from cgc.ir.base import CgcOp, OperationError, file_location, location_text
 from cgc.ir.channel_ops import ChannelOp, ChannelReadOp, ReadOp, ReadStartOp, WriteOp
 from cgc.ir.dialect import CGC, context
 from cgc.ir.graph_ops import LEVELS, ActorOp, BodyOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp
+from cgc.ir.placing import place_actors
 from cgc.ir.schedule_ops import GroupOp, ProgramOp, ReceiveOp, RecvOp, RecvStartOp, SendOp, WaitOp, YieldOp
 from cgc.ir.text import parse_module, print_module
-from cgc.ir.topology import ActorInfo, Link, Topology
+from cgc.ir.topology import ActorInfo, Link, Placement, Topology
 from cgc.ir.transfer_ops import REDUCE_OPS, AllGatherOp, AllReduceOp, CollectiveOp, CopyOp, ReduceScatterOp, TransferOp
 from cgc.ir.unit import ConstantTable, Unit, graphs_of
 from cgc.ir.verify import DRIVER, verify_level, verify_module
@@ -80,6 +81,7 @@ __all__ = [
     "Operation",
     "OperationError",
     "OutputOp",
+    "Placement",
     "ProgramOp",
     "ReadOp",
     "ReadStartOp",
@@ -105,6 +107,7 @@ __all__ = [
     "graphs_of",
     "location_text",
     "parse_module",
+    "place_actors",
     "print_module",
     "verify_level",
     "verify_module",

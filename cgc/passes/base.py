@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from cgc.ir import ConstantTable, GraphOp
+from cgc.passes.analysis.cost import CostModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class PassContext:
 
     Attributes:
         constants: The Python objects that the IR refers to.
+        cost: Expected times, for passes whose options say nothing else.
         remarks: See `remark`.
         statistics: Numbers by name, such as `channels` or `slot-bytes`.
         products: What a last pass makes of the IR (programs), by name.
@@ -58,6 +60,7 @@ class PassContext:
     """
 
     constants: ConstantTable
+    cost: CostModel = field(default_factory=CostModel)
     remarks: list[Remark] = field(default_factory=list)
     statistics: dict[str, float] = field(default_factory=dict)
     products: dict[str, object] = field(default_factory=dict)

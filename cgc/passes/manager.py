@@ -19,10 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cgc.errors import IRVerifyError, PassError
+from cgc.errors import IRVerifyError, PassError, did_you_mean
 from cgc.ir import GraphOp, Unit, graphs_of, print_module, verify_module
+from cgc.passes.analysis.cost import CostModel
 from cgc.passes.base import Pass, PassContext, Remark
-from cgc.passes.registry import PASSES, did_you_mean, pass_class
+from cgc.passes.registry import PASSES, pass_class
 
 VERIFY_LIMIT = 10_000
 """Modules of fewer operations are verified after each pass, and kept as they were imported, unless told otherwise."""
@@ -66,6 +67,7 @@ class PipelineResult:
         passes: That ran.
         records: One per pass.
         products: What passes made besides IR, such as `programs`.
+        cost: The cost model that they decided by.
     """
 
     unit: Unit
@@ -73,6 +75,7 @@ class PipelineResult:
     records: list[PassRecord] = field(default_factory=list)
     products: dict[str, object] = field(default_factory=dict)
     initial: Unit | None = None
+    cost: CostModel = field(default_factory=CostModel)
 
     @property
     def remarks(self) -> list[Remark]:
@@ -97,7 +100,7 @@ class PipelineResult:
             raise PassError("earlier states were not kept: compile with keep_initial=True", after)
         # The last run of that name, the one whose effect is in the final module.
         place = len(names) - 1 - names[::-1].index(after)
-        again = PassManager(self.passes[:place], verify_each=False, keep_initial=False, dump_dir="")
+        again = PassManager(self.passes[:place], verify_each=False, keep_initial=False, dump_dir="", cost=self.cost)
         return print_module(again.run(self.initial.clone()).unit.module)
 
     def timing_table(self) -> str:
@@ -128,6 +131,7 @@ class PassManager:
         dump_dir: Where to write numbered dumps; None for what `CGC_DUMP` says, empty for nowhere.
         keep_initial: Whether `PipelineResult.text(after=...)` can be asked for later; None for "if it is small".
         observers: To be called between passes; they may look at the unit but not change it.
+        cost: For passes whose options name no profile.
     """
 
     def __init__(
@@ -138,10 +142,12 @@ class PassManager:
         dump_dir: str | None = None,
         keep_initial: bool | None = None,
         observers: Sequence[Observer] = (),
+        cost: CostModel | None = None,
     ) -> None:
         self.passes = tuple(passes)
         self.verify_each = verify_each
         self.keep_initial = keep_initial
+        self.cost = cost or CostModel()
         directory = os.environ.get(DUMP_VARIABLE, "") if dump_dir is None else dump_dir
         self.observers: list[Observer] = [*observers, NumberedDumps(Path(directory))] if directory else [*observers]
 
@@ -159,7 +165,7 @@ class PassManager:
         count = _count_operations(unit)
         small = count < VERIFY_LIMIT
         verify_each = small if self.verify_each is None else self.verify_each
-        result = PipelineResult(unit, self.passes)
+        result = PipelineResult(unit, self.passes, cost=self.cost)
         if small if self.keep_initial is None else self.keep_initial:
             result.initial = unit.clone()
         if verify_each:
@@ -184,7 +190,7 @@ class PassManager:
             raise
 
     def _run_one(self, current: Pass, result: PipelineResult, verify_each: bool, count: int) -> PassRecord:
-        context = PassContext(result.unit.constants)
+        context = PassContext(result.unit.constants, self.cost)
         changed = False
         started = time.perf_counter()
         for graph in graphs_of(result.unit.module):

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from cgc.ir import FutureType, GraphOp, IntAttr, Operation, RecvOp, RecvStartOp, WaitOp
 from cgc.passes.analysis.cost import CostModel
+from cgc.passes.analysis.expected import cost_of
 from cgc.passes.analysis.extract import schedule_of
 from cgc.passes.analysis.order import Event, EventKind
 from cgc.passes.analysis.overlap import overlapped_order
@@ -156,7 +157,7 @@ class OverlapCommPass(Pass):
     max_bytes: int = 0
 
     def apply(self, graph: GraphOp, context: PassContext) -> None:
-        cost = CostModel.load(self.cost_model, self.name)
+        cost = cost_of(graph, context, self.cost_model, self.name)
         _explain(graph, context, self.streams)
         budget = self.max_bytes or math.inf
         if not (self.streams and overlap(graph, cost, budget, context)):

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 
 from cgc.errors import PassError
 from cgc.ir import (
+    ActorOp,
     Block,
     CollectiveOp,
     GraphOp,
@@ -40,7 +41,7 @@ from cgc.ir import (
     TransferOp,
 )
 from cgc.passes.analysis.cost import CostModel
-from cgc.passes.analysis.expected import message_cost, operation_us
+from cgc.passes.analysis.expected import cost_of, message_cost, operation_us
 from cgc.passes.analysis.order import Event, EventKind, Message, Task, global_order
 from cgc.passes.base import Pass, PassContext
 from cgc.passes.graph_view import actor_of, actors_of, body_of, driver_of, set_level
@@ -90,7 +91,7 @@ def _problem(graph: GraphOp, cost: CostModel) -> _Problem:
     for transfer in problem.transfers:
         users = [first_use.get(result) for result in transfer.results]
         receivers = [(number[name], user) for name, user in zip(transfer.receiver_names, users, strict=True)]
-        problem.messages.append(_message(transfer, made_by[transfer.value], number, receivers, cost))
+        problem.messages.append(_message(transfer, made_by[transfer.value], number, receivers, actors, cost))
     return problem
 
 
@@ -99,13 +100,16 @@ def _message(
     source: int,
     number: Mapping[str, int],
     receivers: Sequence[tuple[int, int | None]],
+    actors: Mapping[str, ActorOp],
     cost: CostModel,
 ) -> Message:
     for name, (_, user) in zip(transfer.receiver_names, receivers, strict=True):
         if user is None:
             remedy = f"remove @{name} from its receivers"
             raise PassError(f"@{name} does not use what a transfer brings", PASS_NAME, transfer.name, remedy)
-    expected = message_cost(transfer.transport, [transfer.value.type], cost)
+    expected = message_cost(
+        transfer.transport, [transfer.value.type], cost, actors, transfer.sender_name, transfer.receiver_names
+    )
     return Message(
         source=source,
         sender=number[transfer.sender_name],
@@ -205,5 +209,5 @@ class PairCommPass(Pass):
     cost_model: str = ""
 
     def apply(self, graph: GraphOp, context: PassContext) -> None:
-        context.count("messages", pair(graph, CostModel.load(self.cost_model, self.name)))
+        context.count("messages", pair(graph, cost_of(graph, context, self.cost_model, self.name)))
         set_level(graph, "scheduled")

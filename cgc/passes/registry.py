@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
 from importlib import import_module
 from typing import Any
 
-from cgc.errors import PassError
+from cgc.errors import PassError, did_you_mean
 from cgc.passes.base import Pass
 from cgc.passes.pipeline_text import PassSpec, parse_pipeline, pipeline_error
 
@@ -43,12 +42,6 @@ def pass_class(name: str) -> type[Pass]:
 def unknown_pass(name: str) -> str:
     """What to tell somebody who named a pass that does not exist."""
     return f"there is no pass {name!r}{did_you_mean(name, PASSES)}; the passes are {', '.join(PASSES)}"
-
-
-def did_you_mean(name: str, known: typing.Iterable[str]) -> str:
-    """`" (did you mean 'x'?)"` for the closest known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def passes_of(text: str) -> list[Pass]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cgc.errors import PassError
+from cgc.errors import PassError, SourceError
 from cgc.ir import Unit, graphs_of, parse_module, print_module
 from cgc.passes.graph_view import communication, programs_of
 from cgc.passes.manager import PassManager
@@ -118,5 +118,41 @@ def test_a_transfer_that_nobody_uses_is_an_error_with_the_remedy():
 
 
 def test_a_profile_that_does_not_exist(graph):
-    with pytest.raises(PassError, match=r"pair-comm: cannot read the cost model nothing\.json"):
+    with pytest.raises(SourceError, match=r"nothing\.json: error: cannot read it: No such file"):
         _programs(graph("echo"), "{cost-model=nothing.json}")
+
+
+def test_a_profile_that_lacks_some_methods_is_a_remark(tmp_path):
+    profile = tmp_path / "profile.toml"
+    profile.write_text("default-call-us = 7\n[calls]\nA.f = 3\n")
+    result = PassManager(passes_of(f"pair-comm{{cost-model={profile}}}")).run(Unit(parse_module(TWO_CLASSES)))
+    (remark,) = result.remarks
+    assert remark.kind == "UnknownTime"
+    assert remark.text == f"{profile} has no time of B.g: taken for 7 µs each"
+
+
+def test_a_profile_for_other_methods_is_an_error_that_names_them(tmp_path):
+    profile = tmp_path / "profile.toml"
+    profile.write_text("[calls]\nA.fwd = 3\n")
+    with pytest.raises(
+        PassError, match=r"has no time of any method of this graph, which calls A\.f, B\.g .*has A\.fwd"
+    ):
+        PassManager(passes_of(f"pair-comm{{cost-model={profile}}}")).run(Unit(parse_module(TWO_CLASSES)))
+
+
+TWO_CLASSES = """
+cgc.graph @g level = placed {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a actor class "A" on "n0"
+  cgc.actor @b actor class "B" on "n0"
+  cgc.body {
+    %0 = cgc.input : !cgc.object
+    %1 = cgc.transfer %0 from @driver to [@a] via shm : !cgc.object
+    %2 = cgc.call @a::@f(%1) : !cgc.object
+    %3 = cgc.transfer %2 from @a to [@b] via shm : !cgc.object
+    %4 = cgc.call @b::@g(%3) : !cgc.object
+    %5 = cgc.transfer %4 from @b to [@driver] via shm : !cgc.object
+    cgc.output %5
+  }
+}
+"""

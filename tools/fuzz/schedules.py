@@ -221,7 +221,7 @@ def run_graph(seed: int, most_calls: int, profile: Path) -> Counter[str]:
 
     PassManager(pipeline, verify_each=True, keep_initial=False, observers=[round_trip]).run(unit)
     (graph,) = graphs_of(unit.module)
-    verify(graph, CostModel.load(str(profile), "fuzz"))
+    verify(graph, CostModel.load(str(profile)))
     return _statistics(graph)
 
 

@@ -59,7 +59,7 @@ def row(name: str, build: Callable[[], Any]) -> list[str]:
 
 def measure(build: Callable[[], Any]) -> dict[str, float]:
     """The columns of one graph in microseconds; a schedule that does not exist is left out."""
-    cost = CostModel.load(str(PROFILE), "zoo")
+    cost = CostModel.load(str(PROFILE))
     plain, streams = _compiled(build, FRONT), _compiled(build, f"{FRONT},{STREAMS}")
     problem = problem_of(plain, cost)
     assert isinstance(problem, Problem), problem

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from cgc.errors import PassError, did_you_mean
 from cgc.ir import (
     DYNAMIC,
     ActorOp,
@@ -14,15 +15,60 @@ from cgc.ir import (
     CollectiveOp,
     CopyOp,
     FutureType,
+    GraphOp,
     Operation,
+    Placement,
     StringAttr,
     TensorType,
     TransportAttr,
 )
 from cgc.passes.analysis.cost import CostModel
+from cgc.passes.base import PassContext
+from cgc.passes.graph_view import actors_of
 
 _BITS = {"bool": 8, "complex64": 64, "complex128": 128, "int8": 8, "uint8": 8, "int16": 16, "int32": 32, "int64": 64}
 _BITS |= {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64, "float8_e4m3fn": 8, "float8_e5m2": 8}
+
+
+UNKNOWN_TIME = "UnknownTime"
+"""Kind of the remark about methods that a profile lacks."""
+
+
+def cost_of(graph: GraphOp, context: PassContext, profile: str, pass_name: str) -> CostModel:
+    """
+    The cost model of a pass: that of its option, the file `profile`, or else the one of the whole compilation.
+
+    A profile that lacks methods of the graph is a remark.
+
+    Raises:
+        SourceError: The profile is malformed.
+        PassError: It is that of another graph: it has none of the methods.
+    """
+    cost = CostModel.load(profile) if profile else context.cost
+    called = dict.fromkeys(_called(graph))
+    missing = [call for call in called if call not in cost.calls]
+    if not cost.calls or not missing:
+        return cost
+    names = ", ".join(".".join(call) for call in missing)
+    if len(missing) == len(called):
+        known = [".".join(call) for call in cost.calls]
+        close = did_you_mean(".".join(missing[0]), known)
+        raise PassError(
+            f"{cost.source} has no time of any method of this graph, which calls {names}{close}; it has"
+            f" {', '.join(known)}",
+            pass_name,
+            remedy="measure this graph (graph.profile), or add its methods",
+        )
+    context.remark(UNKNOWN_TIME, f"{cost.source} has no time of {names}: taken for {cost.default_call_us:g} µs each")
+    return cost
+
+
+def _called(graph: GraphOp) -> Iterable[tuple[str, str]]:
+    """(class name, method) of every call."""
+    class_names = {
+        name: "" if actor.class_name is None else actor.class_name.data for name, actor in actors_of(graph).items()
+    }
+    return ((class_names[op.actor], op.method) for op in graph.walk() if isinstance(op, CallOp))
 
 
 def operation_us(operation: Operation, actors: Mapping[str, ActorOp], cost: CostModel) -> float:
@@ -52,13 +98,33 @@ class MessageCost:
     recv_us: float
 
 
-def message_cost(transport: TransportAttr, value_types: Iterable[Attribute], cost: CostModel) -> MessageCost:
-    """What a message that carries values of these types costs on this transport."""
-    link = cost.link(transport.kind.data)
+def message_cost(
+    transport: TransportAttr,
+    value_types: Iterable[Attribute],
+    cost: CostModel,
+    actors: Mapping[str, ActorOp],
+    sender: str,
+    receivers: Iterable[str],
+) -> MessageCost:
+    """
+    What a message that carries values of these types costs on this transport between these actors.
+
+    Of several receivers, the one with the slowest link counts.
+    """
     nbytes = sum(value_bytes(value_type, cost) for value_type in value_types)
+    link = cost.link(transport.kind.data)
+    if cost.topology is not None:
+        home = place_of(actors[sender])
+        links = [cost.link(transport.kind.data, home, place_of(actors[name])) for name in receivers]
+        link = max(links, key=lambda each: each.latency_us + each.copy_us(nbytes), default=link)
     if transport.is_rendezvous:
         return MessageCost(nbytes, link.copy_us(nbytes) + link.latency_us, 0.0, 0.0)
     return MessageCost(nbytes, link.copy_us(nbytes), link.latency_us, link.overhead_us)
+
+
+def place_of(actor: ActorOp) -> Placement:
+    """Where an actor is."""
+    return Placement(actor.node.data, actor.device_names)
 
 
 def value_bytes(value_type: Attribute, cost: CostModel) -> int:

@@ -107,7 +107,7 @@ class _Extraction:
 
     def _process(self, actor: str, name: str, operations: Iterable[Operation]) -> int:
         index = len(self.processes)
-        self.processes.append(Process(name))
+        self.processes.append(Process(name, actor=actor))
         for operation in operations:
             self._add(actor, index, operation)
         return index
@@ -142,7 +142,7 @@ class _Extraction:
         stream = 0 if operation.stream is None else operation.stream.data
         if (actor, stream) not in self.streams:
             self.streams[actor, stream] = len(self.processes)
-            self.processes.append(Process(f"@{actor}/stream{stream}"))
+            self.processes.append(Process(f"@{actor}/stream{stream}", actor=actor))
         process = self.streams[actor, stream]
         place = self._step(process, self._communicate(process, operation, after=(begun,)))
         self.started.update(dict.fromkeys(operation.results, place))
@@ -193,7 +193,8 @@ class _Extraction:
     def _channel(self, draft: _Draft) -> Channel:
         if draft.writer is None:
             raise PassError(f"nobody sends {draft.name}", "verify-schedule")
-        expected = message_cost(draft.transport, draft.types, self.cost)
+        sender, *receivers = (self.processes[index].actor for index in (draft.writer, *draft.readers))
+        expected = message_cost(draft.transport, draft.types, self.cost, self.actors, sender, receivers)
         slots = draft.slots if self.most_slots is None else min(draft.slots, self.most_slots)
         return Channel(
             name=draft.name,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cgc.ir import GraphOp, WriteOp
 from cgc.passes.analysis.cost import CostModel
-from cgc.passes.analysis.expected import message_cost
+from cgc.passes.analysis.expected import value_bytes
 from cgc.passes.analysis.extract import schedule_of
 from cgc.passes.analysis.simulate import simulate
 from cgc.passes.graph_view import channels_of, communication, programs_of
@@ -63,7 +63,7 @@ def plan_of(graph: GraphOp, cost: CostModel) -> Plan:
                 continue
             messages += 1
             channel = channels[operation.channel_name]
-            nbytes = message_cost(channel.transport, [value.type for value in operation.operands], cost).nbytes
+            nbytes = sum(value_bytes(value.type, cost) for value in operation.operands)
             for reader in channel.reader_names:
                 key = (writer, reader, channel.transport.kind.data)
                 traffic[key] = traffic.get(key, 0) + nbytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cgc.ir import CollectiveOp, GraphOp, GroupOp, Operation, RecvOp, RecvStartOp, SendOp, SSAValue, WaitOp
+from cgc.ir import ActorOp, CollectiveOp, GraphOp, GroupOp, Operation, RecvOp, RecvStartOp, SendOp, SSAValue, WaitOp
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.analysis.expected import message_cost, operation_us
 from cgc.passes.analysis.order import Message, Task
@@ -36,7 +36,7 @@ class Problem:
 
 def problem_of(graph: GraphOp, cost: CostModel) -> Problem | str:
     """The tasks and messages of a graph's programs, or a sentence that says why they cannot be ordered anew."""
-    programs = programs_of(graph)
+    programs, actors = programs_of(graph), actors_of(graph)
     operations = [op for program in programs.values() for op in program.body.block.ops]
     if any(isinstance(operation, (RecvStartOp, WaitOp, GroupOp)) for operation in operations):
         return "the programs have streams or groups already"
@@ -52,7 +52,7 @@ def problem_of(graph: GraphOp, cost: CostModel) -> Problem | str:
     for name, program in programs.items():
         for operation in program.body.block.ops:
             if isinstance(operation, SendOp):
-                if not _add_message(problem, operation, number, recvs, task_of, cost):
+                if not _add_message(problem, operation, number, recvs, task_of, actors, cost):
                     return f"@{name} sends on a value that it received, or a message is not used"
     return problem
 
@@ -96,6 +96,7 @@ def _add_message(
     number: Mapping[str, int],
     recvs: Mapping[tuple[int, int], RecvOp],
     task_of: Mapping[Operation, int],
+    actors: Mapping[str, ActorOp],
     cost: CostModel,
 ) -> bool:
     """Add one message; False if its ends are not tasks."""
@@ -110,8 +111,9 @@ def _add_message(
         receivers.append((actor, min(known)))
     if source is None:
         return False
-    expected = message_cost(send.transport, [send.value.type], cost)
     sender = next(actor for actor, operation in problem.operations[source].items() if send.value in operation.results)
+    types, ends = [send.value.type], (problem.names[sender], send.receiver_names)
+    expected = message_cost(send.transport, types, cost, actors, *ends)
     problem.messages.append(
         Message(
             source=source,

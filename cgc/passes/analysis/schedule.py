@@ -84,11 +84,13 @@ class Process:
         gates: (process, offset) pairs: execution i starts when that process has ended execution i + offset (the last
             one, if there are fewer; none, if it is negative). The driver's two halves take turns by such gates: it
             executes until the in-flight limit is reached before it gets the first result.
+        actor: The participant whose steps these are; one may have several processes.
     """
 
     name: str
     steps: list[Step] = field(default_factory=list)
     gates: tuple[tuple[int, int], ...] = ()
+    actor: str = ""
 
 
 @dataclass(slots=True)
