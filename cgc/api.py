@@ -240,9 +240,13 @@ class CompiledGraph:
         """
         return self._result.text(after)
 
-    def status(self) -> list[ParticipantStatus]:
-        """What each actor is doing now: its operation, since when."""
-        return self._driver.status()
+    def status(self, stacks: bool = False) -> list[ParticipantStatus]:
+        """
+        What each actor is doing now: its operation, since when; print one to read it.
+
+        With `stacks` those that do not just wait for a message are asked for their Python stacks, for half a second.
+        """
+        return self._driver.status(stacks)
 
     def visualize(
         self,

@@ -29,6 +29,7 @@ from ray.dag import DAGContext
 
 from cgc.runtime import _core, ray_internals
 from cgc.runtime.cluster import PROBE_TIMEOUT, ActorInfo, probe
+from cgc.runtime.diagnosis import STACK_TIMEOUT, patience_after
 from cgc.runtime.inlets import Inlets
 from cgc.runtime.outlets import BufferFullError, Outlets
 from cgc.runtime.program import DRIVER, Program
@@ -163,9 +164,9 @@ class BaseDriver:
         """The graph's id."""
         return self._graph
 
-    def status(self) -> list[ParticipantStatus]:
-        """What each actor is doing now."""
-        return self._session.status()
+    def status(self, stacks: bool = False) -> list[ParticipantStatus]:
+        """What each actor is doing now, with the stacks of those who compute if asked for."""
+        return self._session.status(STACK_TIMEOUT if stacks else 0.0)
 
     def teardown(self, kill_actors: bool = False) -> None:
         """
@@ -190,6 +191,8 @@ class BaseDriver:
 
     def _raise_if_too_many_inflight(self, inflight: int) -> None:
         if inflight >= self._max_inflight:
+            if self._session.ended_told:  # nothing that the user could read would make room
+                raise self._ended_error()
             raise ray.exceptions.RayCgraphCapacityExceeded(
                 f"The compiled graph can't have more than {self._max_inflight} in-flight executions, and you currently "
                 f"have {inflight} in-flight executions. Retrieve an output using ray.get before submitting more "
@@ -214,15 +217,18 @@ class BaseDriver:
         return ray.exceptions.RayChannelTimeoutError(
             "If the execution is expected to take a long time, increase RAY_CGRAPH_submit_timeout which is currently "
             f"{self._submit_timeout} seconds. Otherwise, this may indicate that execution is hanging. "
-            + explain_lateness(self.status())
+            + self._explain_lateness(self._submit_timeout)
         )
 
-    def _get_timeout_error(self) -> ray.exceptions.RayChannelTimeoutError:
+    def _get_timeout_error(self, timeout: float) -> ray.exceptions.RayChannelTimeoutError:
         return ray.exceptions.RayChannelTimeoutError(
             "If the execution is expected to take a long time, increase RAY_CGRAPH_get_timeout which is currently "
             f"{self._get_timeout} seconds. Otherwise, this may indicate that the execution is hanging. "
-            + explain_lateness(self.status())
+            + self._explain_lateness(timeout)
         )
+
+    def _explain_lateness(self, timeout: float) -> str:
+        return explain_lateness(self._session.status(patience_after(timeout)))
 
 
 class Driver(BaseDriver):
@@ -292,7 +298,7 @@ class Driver(BaseDriver):
                     self._give_up_dropped()
                 return self._outlets.claim(execution, output, timeout)
         except _core.ChannelTimeout:
-            raise self._get_timeout_error() from None
+            raise self._get_timeout_error(timeout) from None
         except _core.ChannelClosed:
             raise self._session.failure() from None
         except BufferFullError as full:
@@ -315,7 +321,7 @@ class Driver(BaseDriver):
         """Wait while another thread waits for a result; returns what is left of the time-out."""
         begin = time.monotonic()
         if not self._fetch_lock.acquire(timeout=timeout if timeout >= 0 else -1):
-            raise self._get_timeout_error()
+            raise self._get_timeout_error(timeout)
         self._fetch_lock.release()
         return max(0.0, timeout - (time.monotonic() - begin)) if timeout > 0 else timeout
 
@@ -336,7 +342,7 @@ class Driver(BaseDriver):
                 outlets.catch_up(execution - self._max_inflight, self._get_timeout)
                 self._room_until = outlets.slowest + self._max_inflight
         except _core.ChannelTimeout:
-            raise self._get_timeout_error() from None
+            raise self._get_timeout_error(self._get_timeout) from None
         except _core.ChannelClosed:
             raise self._session.failure() from None
 

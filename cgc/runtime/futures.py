@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ray.experimental.compiled_dag_ref import CompiledDAGFuture
 
-from cgc.runtime.task_errors import ErrorValue
+from cgc.runtime.task_errors import ErrorValue, fresh_copy
 
 if TYPE_CHECKING:
     from cgc.runtime.asyncio_driver import AsyncDriver
@@ -59,7 +59,7 @@ class GraphFuture(CompiledDAGFuture):  # type: ignore[misc]
         if type(value) is ErrorValue:
             raise value.to_exception()
         if type(value) is GraphFailure:
-            raise value.error
+            raise fresh_copy(value.error)
         return value
 
     def __del__(self) -> None:

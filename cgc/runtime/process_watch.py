@@ -25,13 +25,17 @@ FALLBACK_INTERVAL = 0.05
 logger = logging.getLogger(__name__)
 
 
+def process_state(pid: int) -> str:
+    """The kernel's letter for what a process does (`R`, `S`, `D`, `T`, `Z`, ...), empty if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
 def is_running(pid: int) -> bool:
     """Whether a process runs; False for zombies: they have ended."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"
+    return process_state(pid) not in ("", "Z", "X")
 
 
 def wait_until_ended(pid: int, timeout: float) -> bool:

@@ -8,6 +8,7 @@ referenced is collected and its session closed.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -24,9 +25,11 @@ from ray.dag import DAGContext
 
 from cgc.runtime import _core, protocol, ray_internals, worker
 from cgc.runtime.cluster import ActorInfo
+from cgc.runtime.diagnosis import fetch_stacks
 from cgc.runtime.process_watch import is_running, wait_until_ended, watcher
 from cgc.runtime.program import Program
 from cgc.runtime.status import ParticipantStatus, read_status
+from cgc.runtime.task_errors import fresh_copy
 
 if TYPE_CHECKING:
     from cgc.runtime.communicators.groups import JoinOrder
@@ -133,23 +136,46 @@ class Session:
         """Whether an actor or a failure has ended the graph, and nobody has asked for the reason yet."""
         return self._failure is None and not self._is_down and self.arena.closed is not None
 
-    def status(self) -> list[ParticipantStatus]:
-        """What each actor is doing now; nothing after `release`."""
+    @property
+    def ended_told(self) -> bool:
+        """Whether the graph has ended, and the user knows: by teardown, or by an error that said why."""
+        return self._is_down or self._failure is not None
+
+    def status(self, stack_timeout: float = 0.0) -> list[ParticipantStatus]:
+        """
+        What each actor is doing now; nothing after `release`.
+
+        Those who do not just wait for a message are asked for their stacks if `stack_timeout`, in seconds, is positive.
+        """
         if self._arena is None:
             return []
         now = time.monotonic_ns()
-        return [
+        statuses = [
             read_status(str(member), member.program, self.arena.progress(member.number), now) for member in self.members
         ]
+        if stack_timeout <= 0:
+            return statuses
+        late = {
+            status.actor: member
+            for member, status in zip(self.members, statuses, strict=True)
+            if status.activity != "waiting"
+        }
+        stacks = fetch_stacks(
+            self.graph,
+            {actor: member.handle for actor, member in late.items()},
+            {actor: member.info.pid for actor, member in late.items()},
+            stack_timeout,
+        )
+        return [dataclasses.replace(status, stack=stacks.get(status.actor, "")) for status in statuses]
 
     def failure(self) -> Exception:
         """Why the closed graph has ended, as the exception to raise. Takes up to a second the first time."""
         with self._lock:
             if self._is_down and self._failure is None:
-                return RayChannelError(f"graph {self.graph} was torn down")
+                return RayChannelError(f"Channel closed. Graph {self.graph} was torn down.")
             if self._failure is None:
-                self._failure = self._find_reason()
-            return self._failure.with_traceback(None)
+                self._failure = fresh_copy(self._find_reason())
+            return fresh_copy(self._failure)
 
     def close(self) -> None:
         """End the graph without waiting for anybody: the workers' loops end by themselves. Idempotent, any thread."""
@@ -236,7 +262,7 @@ class Session:
     def _find_reason(self) -> Exception:
         code, culprit = self.arena.closed or (0, 0)
         if code == protocol.CLOSED_BY_TEARDOWN or not 1 <= culprit <= len(self.members):
-            return RayChannelError(f"graph {self.graph} was torn down")
+            return RayChannelError(f"Channel closed. Graph {self.graph} was torn down.")
         member = self.members[culprit - 1]
         if code == protocol.CLOSED_BY_WORKER_FAILURE:
             return self._worker_failure(member)

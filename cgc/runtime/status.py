@@ -20,6 +20,7 @@ class ParticipantStatus:
         execution: The execution it is working on, from 0; -1 before the first.
         operation: The operation as the program prints it, with its source line; empty before the first.
         seconds: How long it has been in this operation.
+        stack: Where in the user's code it is, innermost line last; empty if nobody asked, or it only waits.
     """
 
     actor: str
@@ -27,8 +28,13 @@ class ParticipantStatus:
     execution: int
     operation: str
     seconds: float
+    stack: str = ""
 
     def __str__(self) -> str:
+        return self.head() + (f"\n{self.stack}" if self.stack else "")
+
+    def head(self) -> str:
+        """The status without the stack, one line."""
         if self.activity == "starting":
             return f"{self.actor} has not begun"
         return (
@@ -48,13 +54,14 @@ def read_status(actor: str, program: Program, progress: memoryview, now_ns: int)
 
 
 def explain_lateness(statuses: Sequence[ParticipantStatus]) -> str:
-    """Text for a time-out: first who computes or cannot send, as the cause, then who only waits."""
+    """Text for a time-out: first who computes or cannot send, as the cause, then who only waits; then the stacks."""
     order = {"calling": 0, "sending": 1, "starting": 2, "waiting": 3}
     ranked = sorted(statuses, key=lambda status: order[status.activity])
     late = [status for status in ranked if status.activity != "waiting"]
-    head = f"Late: {'; '.join(map(str, late))}." if late else "No actor is in a call."
-    waiting = [status for status in ranked if status.activity == "waiting"]
-    return head + (f" Waiting: {'; '.join(map(str, waiting))}." if waiting else "")
+    head = f"Late: {'; '.join(status.head() for status in late)}." if late else "No actor is in a call."
+    waiting = [status.head() for status in ranked if status.activity == "waiting"]
+    stacks = [f"\nStack of {status.actor}:\n{status.stack}" for status in late if status.stack]
+    return head + (f" Waiting: {'; '.join(waiting)}." if waiting else "") + "".join(stacks)
 
 
 def _activity(operation: Operation) -> str:

@@ -66,6 +66,16 @@ class ErrorValue:
         return error
 
 
+def fresh_copy(error: Exception) -> Exception:
+    """
+    The same error, to be raised: one that is raised again and again collects frames, and they what users hold there.
+    """
+    copy = type(error).__new__(type(error), *error.args)
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__, copy.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return copy
+
+
 def _format_traceback(error: BaseException, skip_frames: int) -> str:
     frames: TracebackType | None = error.__traceback__
     for _ in range(skip_frames):

@@ -96,6 +96,12 @@ def running_graphs(_instance: Any = None) -> list[str]:
         return sorted(_threads)
 
 
+def thread_of(graph: str) -> threading.Thread | None:
+    """The thread that runs the program of a graph in this process; None if there is none."""
+    with _lock:
+        return _threads.get(graph)
+
+
 def _groups(order: WorkerOrder) -> WorkerGroups | None:
     if not order.groups:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import subprocess
@@ -104,21 +105,22 @@ def test_a_blocked_get_wakes_at_once():
 
 
 @pytest.mark.parametrize("ending", ["death", "teardown"])
-def test_unread_refs_do_not_hide_that_the_graph_has_ended(ending):
-    actor = Actor.remote()
-    with running(chain("echo"), [actor], max_inflight_executions=2) as driver:
-        if ending == "death":
-            os.kill(driver.infos["a0"].pid, signal.SIGKILL)
-            until_it_raises(lambda: ray.get(driver.execute(0)))
-            expected: type[Exception] = ActorDiedError
-        else:
-            refs = [driver.execute(number) for number in range(2)]
-            driver.teardown()
-            expected = RayChannelError
-        for _ in range(3):
-            with pytest.raises(expected):
-                refs = [driver.execute(number) for number in range(2)]
-        del refs
+def test_refs_that_are_kept_do_not_hide_that_the_graph_has_ended(ending):
+    gate = Gate.remote()
+    driver = start(chain("apply"), [Actor.remote()], max_inflight_executions=2)
+    refs = [driver.execute(lambda _: pass_through(gate, "never")) for _ in range(2)]
+    ray.get(gate.wait.remote("never entered"))
+    if ending == "death":
+        os.kill(driver.infos["a0"].pid, signal.SIGKILL)
+        for ref in refs:
+            with pytest.raises(ActorDiedError):
+                ray.get(ref)
+    else:
+        ray.get(gate.open.remote("never"))
+        driver.teardown()
+    with pytest.raises(ActorDiedError if ending == "death" else RayChannelError):
+        driver.execute(1)
+    driver.teardown()
 
 
 def test_the_reason_of_an_end_holds_nothing_of_those_who_were_told():
@@ -136,7 +138,9 @@ def test_the_reason_of_an_end_holds_nothing_of_those_who_were_told():
     with running(chain("echo"), [Actor.remote()]) as driver:
         os.kill(driver.infos["a0"].pid, signal.SIGKILL)
         eventually(lambda: driver._session.ended_untold, "the death is seen")
-        assert get_and_fail(driver.execute(0))() is None
+        held = get_and_fail(driver.execute(0))
+        gc.collect()
+        assert held() is None
         first, second = driver._session.failure(), driver._session.failure()
         assert first is not second
         assert str(first) == str(second)
