@@ -5,15 +5,17 @@
     cgc-dump stages.py:build --pass pair-comm        after one pass (--before: before it)
     cgc-dump stages.py:build --pass all --diff       what each pass changed
     cgc-dump stages.py:build --emit programs         what the actors run
-    cgc-dump stages.py:build --emit plan --profile p.json
+    cgc-dump stages.py:build --emit plan --topology cluster.toml --profile profile.toml
+    cgc-dump --status                                what running graphs are doing
     cgc-dump placed.mlir --pass-pipeline 'pair-comm,verify-schedule'
 
-Exit codes: 0; 1 if the graph, the IR or a profile is wrong; 2 if the command is.
+Exit codes: 0; 1 if the graph, the IR, a topology or a profile is wrong; 2 if the command is.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import importlib
 import importlib.util
@@ -29,8 +31,9 @@ from types import ModuleType
 from typing import Any
 
 from cgc.errors import CgcError, IRParseError, SourceError, did_you_mean
-from cgc.ir import Unit, graphs_of, parse_module, print_module
+from cgc.ir import Topology, Unit, graphs_of, parse_module, place_actors, print_module
 from cgc.passes.analysis.cost import CostModel
+from cgc.passes.analysis.expected import UNKNOWN_TIME
 from cgc.passes.base import Pass
 from cgc.passes.manager import IMPORTED, PassManager, PassRecord, PipelineResult
 from cgc.passes.registry import PASSES, options_of, pass_class, passes_of, unknown_pass
@@ -38,6 +41,8 @@ from cgc.passes.registry import PASSES, options_of, pass_class, passes_of, unkno
 EXAMPLES = __doc__.partition("\n\n")[2] if __doc__ else ""
 
 EMISSIONS = ("ir", "programs", "dot", "svg", "ascii", "plan", "json")
+
+SHELLS = ("bash", "zsh", "fish")
 
 COMPILE_ERROR = 1
 USAGE_ERROR = 2
@@ -85,12 +90,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def states_of(
-    unit: Unit, passes: Sequence[Pass], *, verify_each: bool | None = None, locations: bool = True
+    unit: Unit,
+    passes: Sequence[Pass],
+    *,
+    verify_each: bool | None = None,
+    locations: bool = True,
+    cost: CostModel | None = None,
 ) -> tuple[PipelineResult, list[State]]:
     """Run the passes; returns the result and the IR at every moment."""
     recorder = _Recorder(locations)
-    result = PassManager(passes, verify_each=verify_each, keep_initial=False, observers=[recorder]).run(unit)
-    return result, recorder.states
+    manager = PassManager(passes, verify_each=verify_each, keep_initial=False, observers=[recorder], cost=cost)
+    return manager.run(unit), recorder.states
 
 
 def load_unit(source: str) -> Unit:
@@ -115,14 +125,9 @@ def load_unit(source: str) -> Unit:
         raise UsageError(f"cannot read {source}: {reason}") from error
 
 
-def default_passes(unit: Unit, profile: str = "") -> list[Pass]:
-    """
-    The default pipeline, from the first pass on that takes the level at which the unit is.
-
-    Passes that decide by a cost model take `profile`, the name of a file.
-    """
-    classes = [pass_class(name) for name in PASSES]
-    passes = [found(**({"cost_model": profile} if "cost-model" in options_of(found) else {})) for found in classes]
+def default_passes(unit: Unit) -> list[Pass]:
+    """The default pipeline, from the first pass on that takes the level at which the unit is."""
+    passes = [pass_class(name)() for name in PASSES]
     levels = {graph.level.data for graph in graphs_of(unit.module)}
     first = next((i for i, p in enumerate(passes) if levels <= set(p.accepts)), len(passes))
     return passes[first:]
@@ -132,6 +137,12 @@ def _run(options: argparse.Namespace) -> int:
     if options.list_passes:
         print(passes_table())
         return 0
+    if options.status:
+        _print_status()
+        return 0
+    if options.print_completion is not None:
+        print(completion(options.print_completion))
+        return 0
     if options.source is None:
         raise UsageError("say what to compile: FILE.py:NAME, module:NAME, an IR file, or -")
     if options.before and options.pass_name in (None, "all"):
@@ -140,11 +151,17 @@ def _run(options: argparse.Namespace) -> int:
     if selected not in (None, "all", *PASSES):
         raise UsageError(unknown_pass(selected))
     given = _pipeline(options.pass_pipeline)
+    cost = CostModel.load(options.profile)
     unit = load_unit(options.source)
-    passes = _until(default_passes(unit, options.profile) if given is None else given, selected)
-    result, states = states_of(
-        unit, passes, verify_each=True if options.verify_each else None, locations=not options.no_locations
-    )
+    if options.topology is not None:
+        topology = Topology.load(options.topology)
+        place_actors(unit.module, topology)
+        cost = dataclasses.replace(cost, topology=topology)
+    passes = _until(default_passes(unit) if given is None else given, selected)
+    verify_each, locations = True if options.verify_each else None, not options.no_locations
+    result, states = states_of(unit, passes, verify_each=verify_each, locations=locations, cost=cost)
+    for text in dict.fromkeys(remark.text for remark in result.remarks if remark.kind == UNKNOWN_TIME):
+        print(f"warning: {text}", file=sys.stderr)
     for kind in options.emit or ["ir"]:
         _emit(kind, result, states, options)
     if options.print_timing:
@@ -173,8 +190,7 @@ def _emit(kind: str, result: PipelineResult, states: list[State], options: argpa
     if kind == "ir":
         _emit_ir(states, options)
     else:
-        cost = CostModel.load(options.profile)
-        name, text = _EMITTERS[kind](result, states, cost)
+        name, text = _EMITTERS[kind](result, states, result.cost)
         _write(text, name, options.output)
 
 
@@ -288,6 +304,34 @@ _EMITTERS: dict[str, Callable[[PipelineResult, list[State], CostModel], tuple[st
 }
 
 
+def completion(shell: str) -> str:
+    """
+    The script that lets `shell` complete the command line; its first lines say where to put it.
+
+    Raises:
+        UsageError: The package shtab, which writes it, is not installed.
+    """
+    try:
+        import shtab
+    except ImportError as error:
+        raise UsageError("--print-completion needs the package shtab: pip install 'cgc[completion]'") from error
+    parser = _parser()
+    for action in parser._actions:
+        if action.dest == "pass_name":
+            action.choices = ["all", *PASSES]
+        if action.metavar in _COMPLETED:
+            action.complete = _COMPLETED[action.metavar](shtab)  # type: ignore[attr-defined]
+    return str(shtab.complete(parser, shell))
+
+
+_COMPLETED: dict[object, Callable[[Any], Any]] = {
+    "SRC": lambda shtab: shtab.FILE,
+    "FILE": lambda shtab: shtab.FILE,
+    "DIR": lambda shtab: shtab.DIRECTORY,
+}
+"""What completes the arguments of each kind."""
+
+
 def passes_table() -> str:
     """Every pass with its levels, its options and its purpose."""
     lines = []
@@ -360,6 +404,13 @@ def _names_in(module: ModuleType) -> str:
     return f"; it has {', '.join(names)}" if names else ""
 
 
+def _print_status() -> None:
+    from cgc.runtime.inspection import live_graphs
+
+    graphs = live_graphs()
+    print("\n".join(map(str, graphs)) if graphs else "no compiled graph of this user runs on this machine")
+
+
 def _user_error(what: str) -> CgcError:
     """The error for an exception of the user's code, with its traceback from there on."""
     frames = traceback.format_exc().splitlines()
@@ -391,12 +442,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--diff", action="store_true", help="print what changed instead of the IR")
     add("--emit", action="append", choices=EMISSIONS, help="what to print (default: ir); may be given several times")
     add("--profile", default="", metavar="FILE", help="times of calls and links, for passes, plan and pictures")
+    add("--topology", metavar="FILE", help="where actors are and what connects them (TOML)")
     add("--verify-each", action="store_true", help="verify after each pass, however large the graph is")
     add("--print-timing", action="store_true", help="print how long each pass took, to standard error")
     add("--no-locations", action="store_true", help="leave source locations out, to compare texts")
+    add("--status", action="store_true", help="print what the actors of this user's running graphs are doing")
     add("--list-passes", action="store_true", help="list the passes with their options")
+    add("--print-completion", choices=SHELLS, metavar="SHELL", help=f"print the completion script for {_or(SHELLS)}")
     add("-o", dest="output", metavar="DIR", help="write files into this directory instead of standard output")
     return parser
+
+
+def _or(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 if __name__ == "__main__":

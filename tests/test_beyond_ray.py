@@ -66,7 +66,7 @@ def test_a_ref_can_be_read_again_after_a_time_out(workers):
     with cgc.compile(dag) as graph:
         ref = graph.execute("late")
         for timeout in (0, 0.05):
-            with pytest.raises(ray.exceptions.RayChannelTimeoutError, match="wait"):
+            with pytest.raises(ray.exceptions.RayChannelTimeoutError, match="Late: @"):
                 ray.get(ref, timeout=timeout)
         ray.get(a.open.remote())
         assert ray.get(ref, timeout=30) == "late"

@@ -26,6 +26,7 @@ from ray.dag import DAGContext
 from cgc.runtime import _core, protocol, ray_internals, worker
 from cgc.runtime.cluster import ActorInfo
 from cgc.runtime.diagnosis import fetch_stacks
+from cgc.runtime.inspection import description
 from cgc.runtime.process_watch import is_running, wait_until_ended, watcher
 from cgc.runtime.program import Program
 from cgc.runtime.status import ParticipantStatus, read_status
@@ -104,11 +105,14 @@ class Session:
         """
         graph = next(iter(programs.values())).graph
         groups = _groups(programs.values(), actors)
-        arena = _core.Arena.create(_rings(programs.values()), len(actors) + 1, max_bytes, spin_us)
         members = [
             Member(number, symbol, handle, infos[symbol], programs[symbol])
             for number, (symbol, handle) in enumerate(actors.items(), start=1)
         ]
+        rings = _rings(programs.values())
+        about = description(graph, os.getpid(), [(str(member), member.info.pid, member.program) for member in members])
+        arena = _core.Arena.create([*rings, (1, 1, len(about))], len(actors) + 1, max_bytes, spin_us)
+        arena.writer(len(rings)).write(0, about)
         session = cls(graph, arena, members)
         try:
             session._start_workers(groups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cgc.runtime import protocol
@@ -44,13 +44,26 @@ class ParticipantStatus:
 
 def read_status(actor: str, program: Program, progress: memoryview, now_ns: int) -> ParticipantStatus:
     """The status of an actor at `time.monotonic_ns()`; words are read one by one, so they may be a step apart."""
+    return status_of(actor, progress, now_ns, lambda number: describe_operation(program.operations[number], program))
+
+
+def status_of(
+    actor: str, progress: memoryview, now_ns: int, describe: Callable[[int], tuple[str, str]]
+) -> ParticipantStatus:
+    """The same where only the descriptions of the operations are known, by their numbers."""
     execution = int(progress[protocol.PROGRESS_EXECUTION]) - 1
     if execution < 0:
         return ParticipantStatus(actor, "starting", -1, "", 0.0)
-    operation = program.operations[int(progress[protocol.PROGRESS_OPERATION])]
+    activity, text = describe(int(progress[protocol.PROGRESS_OPERATION]))
     seconds = max(0.0, (now_ns - int(progress[protocol.PROGRESS_SINCE])) / 1e9)
-    text = _describe(operation, program) + (f" ({operation.location})" if operation.location else "")
-    return ParticipantStatus(actor, _activity(operation), execution, text, seconds)
+    return ParticipantStatus(actor, activity, execution, text, seconds)
+
+
+def describe_operation(operation: Operation, program: Program) -> tuple[str, str]:
+    """What an actor does in an operation, and which one that is, with its source line."""
+    return _activity(operation), _describe(operation, program) + (
+        f" ({operation.location})" if operation.location else ""
+    )
 
 
 def explain_lateness(statuses: Sequence[ParticipantStatus]) -> str:
