@@ -1,6 +1,7 @@
 """`cgc-dump` as a user calls it: what it prints, what it says about mistakes, and its exit codes."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -112,8 +113,45 @@ def test_plan_with_a_profile(dump, tmp_path):
     profile = tmp_path / "profile.json"
     profile.write_text(json.dumps({"calls": {"Stage.echo": 5000}}))
     _, out, _ = dump(f"{GRAPHS}:echo", "--emit", "plan", "--profile", profile)
-    assert "busy @a" in out
-    assert float(out.split()[1]) > 5000
+    assert re.search(r"@a +5,00\d\.\d +\d+%", out)
+    assert float(out.split()[2].replace(",", "")) > 5000
+
+
+def test_topology_places_actors_and_their_links_are_slow(dump, tmp_path):
+    topology = tmp_path / "cluster.toml"
+    text = (
+        '[nodes.n0]\n[nodes.n1]\n[actors]\na = "n1"\n[[links]]\nbetween = ["n0", "n1"]\nlatency-us = {}\ngb-per-s = 1\n'
+    )
+    times = {}
+    for latency in (10, 7010):
+        topology.write_text(text.format(latency))
+        code, out, _ = dump(f"{GRAPHS}:echo", "--topology", topology, "--emit", "ir", "--emit", "plan")
+        assert code == 0
+        assert 'cgc.actor @a actor class "Stage" on "n1"' in out
+        assert re.search(r"n0 +n1 +tcp", out)
+        times[latency] = float(re.search(r"one execution +([\d,.]+)", out)[1].replace(",", ""))
+    assert times[7010] - times[10] == pytest.approx(2 * 7000)
+
+
+def test_a_profile_that_lacks_methods_is_a_warning(dump, tmp_path):
+    profile = tmp_path / "profile.toml"
+    profile.write_text("[calls]\nStage.join = 5\n")
+    code, _, err = dump(f"{GRAPHS}:diamond", "--profile", profile)
+    assert (code, err.count("\n")) == (0, 1)
+    assert re.match(r"warning: .*profile\.toml has no time of Stage\.\w+.*: taken for 1000 µs each", err)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("--pass over", ["overlap-comm"]), ("--emit pl", ["plan"]), ("--print-t", ["--print-timing"])],
+)
+def test_completion_of_the_shell(dump, line, expected):
+    _, script, _ = dump("--print-completion", "bash")
+    words = ["cgc-dump", *line.split()]
+    script += f"\nCOMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _shtab_cgc_dump; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == expected
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
@@ -178,10 +216,23 @@ def test_help_has_examples(dump):
         (["{graphs}:chain", "-o", "{graphs}"], 2, "cannot write"),
         (["{graphs}:chain", "--profile", "nothing.json"], 1, "nothing.json: error: cannot read it: No such file"),
         (["{graphs}:chain", "--pass", "pair-comm", "--emit", "plan"], 2, "needs the pass allocate-channels"),
+        (
+            ["{graphs}:chain", "--profile", "{other}"],
+            1,
+            "other.toml has no time of any method of this graph, which calls",
+        ),
+        (["{graphs}:chain", "--topology", "nothing.toml"], 1, "nothing.toml: error: cannot read it: No such file"),
+        (["{graphs}:chain", "--topology", "{lacking}"], 1, "lacking.toml has no actor @a; its table [actors] has z"),
+        (["{graphs}:chain", "--topology", "{other}"], 1, "other.toml: error: the topology has no nodes"),
+        (["{graphs}:chain", "--print-completion", "ksh"], 2, "invalid choice: 'ksh'"),
     ],
 )
-def test_mistakes_are_one_message_and_an_exit_code(dump, arguments, code, message):
-    found = dump(*(argument.replace("{graphs}", str(GRAPHS)) for argument in arguments))
+def test_mistakes_are_one_message_and_an_exit_code(dump, tmp_path, arguments, code, message):
+    other, lacking = tmp_path / "other.toml", tmp_path / "lacking.toml"
+    other.write_text("[calls]\nOther.method = 3\n")
+    lacking.write_text('[nodes.n0]\n[actors]\nz = "n0"\n')
+    places = {"{graphs}": GRAPHS, "{other}": other, "{lacking}": lacking}
+    found = dump(*(re.sub("{.*?}", lambda name: str(places.get(name[0], name[0])), text) for text in arguments))
     assert found[0] == code
     assert message in found[2]
     assert "Traceback" not in found[2]

@@ -1,9 +1,16 @@
 """The plan of a small graph, by hand."""
 
-import pytest
+import re
 
-from cgc.ir import graphs_of
-from cgc.passes.analysis.cost import CostModel, Link
+import pytest
+from ray.dag import InputNode, MultiOutputNode
+from ray.experimental.collective import allreduce
+
+import cgc
+from cgc import abstract_actor
+from cgc.ir import Link, Placement, Topology, graphs_of
+from cgc.passes.analysis import cost as costs
+from cgc.passes.analysis.cost import CostModel
 from cgc.passes.analysis.plan import plan_of
 from cgc.passes.manager import PassManager
 from cgc.passes.registry import passes_of
@@ -14,7 +21,7 @@ PIPELINE = "verify-graph,infer-types,place-devices,pair-comm,overlap-comm{stream
 @pytest.fixture
 def plan(graph):
     """A function that gives the plan of a graph with round numbers for costs."""
-    link = Link(latency_us=5.0, gb_per_s=1.0, overhead_us=1.0)
+    link = costs.Link(latency_us=5.0, gb_per_s=1.0, overhead_us=1.0)
     cost = CostModel(links={"shm": link, "nccl": link}, default_call_us=100.0, object_bytes=1000)
 
     def run(name):
@@ -33,10 +40,61 @@ def test_diamond(plan):
     assert found.busy_us == {"driver": 3, "a": 103, "b": 103, "c": 103, "d": 104}
     assert found.traffic_bytes["a", "b", "shm"] == found.traffic_bytes["a", "c", "shm"] == 1000
     assert found.messages == 5
-    assert found.channel_bytes == 5 * 10 * 4096
+    assert found.channel_bytes == found.peak_bytes == 5 * 10 * 4096
+    assert found.link_bytes == {("n0", "n0", "shm"): 6000}
+    assert found.period_us == 104
 
 
 def test_text_names_participants_and_links(plan):
     text = str(plan("crossing_with_communicator"))
-    assert "busy @a" in text
-    assert "@a -> @b nccl: 1,000 bytes" in text
+    assert re.search(r"^@a +\d+\.\d +\d+%$", text, re.MULTILINE)
+    assert re.search(r"^@a +@b +nccl +1,000$", text, re.MULTILINE)
+
+
+def test_many_participants_are_counted_and_the_busiest_shown():
+    actors = [abstract_actor("Stage", f"a{number}") for number in range(30)]
+    profile = CostModel({("Stage", "fwd"): 5.0, ("Stage", "last"): 9000.0})
+    with InputNode() as inp:
+        found = cgc.plan(
+            MultiOutputNode([*(a.fwd.bind(inp) for a in actors), actors[-1].last.bind(inp)]), profile=profile
+        )
+    text = str(found)
+    busiest = text.splitlines()[text.splitlines().index("") + 3]
+    assert busiest.startswith("@a29")
+    assert "… and 11 more" in text
+
+
+def test_messages_larger_than_slots_fill_them(tmp_path):
+    profile = tmp_path / "profile.toml"
+    profile.write_text("object-bytes = 1000000\n")
+    a = abstract_actor("Stage", "a")
+    with InputNode() as inp:
+        found = cgc.plan(a.fwd.bind(inp), profile=str(profile), max_inflight_executions=4)
+    assert found.peak_bytes == 2 * 4 * 10**6
+
+
+def test_collectives_go_around_a_ring():
+    actors = [abstract_actor("Stage", f"a{number}", devices=[f"gpu:{number}"]) for number in range(4)]
+    profile = CostModel(object_bytes=4000)
+    with InputNode() as inp:
+        found = cgc.plan(MultiOutputNode(allreduce.bind([a.fwd.bind(inp) for a in actors])), profile=profile)
+    assert found.traffic_bytes["a3", "a0", "nccl"] == 2 * 3 * 4000 // 4
+
+
+def test_topology_counts_by_node_and_slows_links_down():
+    far = Topology({"n0": (), "n1": ()}, (Link("n0", "n1", 5000.0, 1.0),), {"a": Placement("n1")})
+    a = abstract_actor("Stage", "a")
+    with InputNode() as inp:
+        dag = a.fwd.bind(inp)
+    near, distant = cgc.plan(dag), cgc.plan(dag, topology=far)
+    assert distant.link_bytes == {("n0", "n1", "tcp"): 1024, ("n1", "n0", "tcp"): 1024}
+    assert distant.makespan_us > near.makespan_us + 4900
+
+
+def test_a_profile_that_lacks_methods_warns():
+    a, b = abstract_actor("Stage", "a"), abstract_actor("Stage", "b")
+    with InputNode() as inp:
+        dag = b.bwd.bind(a.fwd.bind(inp))
+    with pytest.warns(UserWarning, match=r"the profile has no time of Stage\.bwd: taken for 1000 µs each") as caught:
+        cgc.plan(dag, profile=CostModel({("Stage", "fwd"): 5.0}))
+    assert caught[0].filename == __file__
