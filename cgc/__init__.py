@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cgc.api import CompileOptions as CompileOptions
     from cgc.api import compile as compile
     from cgc.api import lower as lower
+    from cgc.api import plan as plan
     from cgc.drop_in import install as install
     from cgc.drop_in import uninstall as uninstall
     from cgc.errors import CgcError as CgcError
@@ -31,7 +32,11 @@ if TYPE_CHECKING:
     from cgc.errors import IRParseError as IRParseError
     from cgc.errors import IRVerifyError as IRVerifyError
     from cgc.errors import PassError as PassError
+    from cgc.errors import SourceError as SourceError
     from cgc.ir.abstract import abstract_actor as abstract_actor
+    from cgc.ir.topology import Topology as Topology
+    from cgc.passes.analysis.cost import CostModel as CostModel
+    from cgc.passes.analysis.plan import Plan as Plan
 
 __version__ = "0.1.0"
 
@@ -41,6 +46,7 @@ _HOME_OF_NAME = {
     "compile": "cgc.api",
     "install": "cgc.drop_in",
     "lower": "cgc.api",
+    "plan": "cgc.api",
     "uninstall": "cgc.drop_in",
     "CgcError": "cgc.errors",
     "DeadlockError": "cgc.errors",
@@ -48,7 +54,11 @@ _HOME_OF_NAME = {
     "IRParseError": "cgc.errors",
     "IRVerifyError": "cgc.errors",
     "PassError": "cgc.errors",
+    "SourceError": "cgc.errors",
     "abstract_actor": "cgc.ir.abstract",
+    "Topology": "cgc.ir.topology",
+    "CostModel": "cgc.passes.analysis.cost",
+    "Plan": "cgc.passes.analysis.plan",
 }
 
 __all__ = [*_HOME_OF_NAME, "__version__"]

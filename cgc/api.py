@@ -17,6 +17,7 @@ import difflib
 import shutil
 import subprocess
 import uuid
+import warnings
 import webbrowser
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -29,9 +30,13 @@ from ray.actor import ActorHandle
 from ray.dag import DAGContext, DAGNode, MultiOutputNode
 from typing_extensions import Self
 
-from cgc.ir import Unit
+from cgc.ir import Topology, Unit, graphs_of, place_actors
 from cgc.ir.importer import import_graph
+from cgc.ir.topology import LOCAL_NODE
 from cgc.ir.topology import ActorInfo as PlacedActor
+from cgc.passes.analysis.cost import CostModel
+from cgc.passes.analysis.expected import UNKNOWN_TIME
+from cgc.passes.analysis.plan import Plan, plan_of
 from cgc.passes.manager import PassManager, PipelineResult
 from cgc.passes.registry import PASSES, passes_of
 from cgc.runtime.program import Program
@@ -66,6 +71,8 @@ class CompileOptions:
         overlap_gpu_communication: Whether GPU communication overlaps with computation.
         default_communicator: For tensors and collectives that ask for a communicator and name none: `"create"` for
             one of the accelerator's kind, `"gloo"` for one that moves CPU tensors, a communicator, or None to refuse.
+        topology: Where actors are and what connects them, or the TOML file of it (`cgc.Topology`).
+        profile: Expected times of calls and links, or the file of it, such as `graph.profile(path)` has written.
         verify_each: Whether the IR is verified after every pass; None for graphs of fewer than 10,000 operations.
         dump_dir: Directory for the numbered IR dumps `{nn}_{pass}.mlir`; None for what `CGC_DUMP` says.
         pipeline: The passes to run, with their options, instead of the default ones.
@@ -82,6 +89,8 @@ class CompileOptions:
     max_channel_bytes: int = 0
     overlap_gpu_communication: bool | None = None
     default_communicator: Communicator | str | None = "create"
+    topology: Topology | str | None = None
+    profile: CostModel | str | None = None
     verify_each: bool | None = None
     dump_dir: str | None = None
     pipeline: str | None = None
@@ -120,6 +129,12 @@ class CompileOptions:
         missing = {name: getattr(context, name) for name in shared if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
 
+    def with_files(self) -> CompileOptions:
+        """The same with topology and profile read, if they are names of files. Raises `SourceError`."""
+        topology = Topology.load(self.topology) if isinstance(self.topology, str) else self.topology
+        profile = CostModel.load(self.profile) if isinstance(self.profile, str) else self.profile
+        return dataclasses.replace(self, topology=topology, profile=profile)
+
 
 def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: Any) -> CompiledGraph:
     """
@@ -134,7 +149,7 @@ def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: 
         ActorDiedError: An actor of the graph is dead.
         CgcError: The compiler cannot compile it (see `cgc.errors`).
     """
-    resolved = CompileOptions.of(options, settings).with_context()
+    resolved = CompileOptions.of(options, settings).with_context().with_files()
     # Checked before any actor is asked anything: a faulty graph is an error even where no actor answers.
     handles = _run(_imported(dag, resolved), "verify-graph", resolved).unit.handles
 
@@ -142,8 +157,8 @@ def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: 
     from cgc.runtime.driver import DriverOptions, start_driver
 
     infos = probe(handles)
-    unit = _imported(dag, resolved, {handles[symbol]: _placed(info) for symbol, info in infos.items()})
-    result = _run(unit, resolved.pipeline, resolved)
+    unit = _imported(dag, resolved, {handles[symbol]: _placed(info, resolved) for symbol, info in infos.items()})
+    result = _run(unit, resolved.pipeline, resolved, actors_live=True)
     programs = _with_id(result, f"{resolved.name}-{uuid.uuid4().hex[:12]}")
     driver = start_driver(
         programs,
@@ -169,8 +184,31 @@ def lower(dag: DAGNode, options: CompileOptions | None = None, /, **settings: An
 
     Args and errors are those of `compile`; no actor is asked or touched.
     """
-    resolved = CompileOptions.of(options, settings).with_context()
+    resolved = CompileOptions.of(options, settings).with_context().with_files()
     return _run(_imported(dag, resolved), resolved.pipeline, resolved)
+
+
+def plan(
+    dag: DAGNode,
+    /,
+    topology: Topology | str | None = None,
+    profile: CostModel | str | None = None,
+    **settings: Any,
+) -> Plan:
+    """
+    Predict what executions of a graph cost, without a cluster: time, work, traffic and memory.
+
+    Args:
+        dag: What `lower` takes.
+        topology: Where actors are and what connects them, or the file of it.
+        profile: Expected times, or the file of them; without one, only ratios mean anything.
+        settings: Single options, see `CompileOptions`.
+
+    Raises:
+        CgcError: The graph cannot be compiled, or a file is wrong.
+    """
+    result = lower(dag, topology=topology, profile=profile, **settings)
+    return plan_of(next(graphs_of(result.unit.module)), result.cost)
 
 
 class CompiledGraph:
@@ -345,13 +383,19 @@ def _imported(dag: DAGNode, options: CompileOptions, actors: Mapping[Any, Placed
         max_inflight=options.max_inflight_executions,
         actors=actors,
         default_communicator=options.default_communicator,
+        driver_node=_home(options),
     )
 
 
-def _placed(info: ProbedActor) -> PlacedActor:
+def _placed(info: ProbedActor, options: CompileOptions) -> PlacedActor:
     """What the compiler knows of an actor that answered; `probe` lets only actors of the driver's node pass."""
     devices = tuple(f"{kind.lower()}:{index}" for kind, indices in info.accelerators.items() for index in indices)
-    return PlacedActor(info.class_name, devices=devices, actor_id=info.actor_id)
+    return PlacedActor(info.class_name, node=_home(options), devices=devices, actor_id=info.actor_id)
+
+
+def _home(options: CompileOptions) -> str:
+    """The node of the driver."""
+    return options.topology.driver_node if isinstance(options.topology, Topology) else LOCAL_NODE
 
 
 def _with_id(result: PipelineResult, graph: str) -> dict[str, Program]:
@@ -366,6 +410,15 @@ def _default_pipeline(options: CompileOptions) -> str:
     return DEFAULT_PIPELINE.replace("overlap-comm", "overlap-comm{streams}")
 
 
-def _run(unit: Unit, pipeline: str | None, options: CompileOptions) -> PipelineResult:
+def _run(unit: Unit, pipeline: str | None, options: CompileOptions, *, actors_live: bool = False) -> PipelineResult:
+    """Run the passes; where actors live already, the topology has to agree. `options` have their files read."""
+    cost = options.profile if isinstance(options.profile, CostModel) else CostModel()
+    if isinstance(options.topology, Topology):
+        place_actors(unit.module, options.topology, movable=not actors_live)
+        cost = dataclasses.replace(cost, topology=options.topology)
     passes = passes_of(_default_pipeline(options) if pipeline is None else pipeline)
-    return PassManager(passes, verify_each=options.verify_each, dump_dir=options.dump_dir).run(unit)
+    manager = PassManager(passes, verify_each=options.verify_each, dump_dir=options.dump_dir, cost=cost)
+    result = manager.run(unit)
+    for text in dict.fromkeys(remark.text for remark in result.remarks if remark.kind == UNKNOWN_TIME):
+        warnings.warn(text, stacklevel=4)
+    return result
