@@ -13,12 +13,15 @@ from typing import Any
 from cgc.backend.communicators import CommunicatorPlan, plan_communicators
 from cgc.errors import PassError
 from cgc.ir import (
+    Bound,
     CallOp,
     CollectiveOp,
     ConstantTable,
+    CopyOp,
     GraphOp,
     InputAttrOp,
     InputOp,
+    Nest,
     OpaqueAttr,
     Operation,
     OutputOp,
@@ -26,6 +29,7 @@ from cgc.ir import (
     ReadOp,
     ReadStartOp,
     SSAValue,
+    TensorType,
     WaitOp,
     WriteOp,
     location_text,
@@ -33,7 +37,7 @@ from cgc.ir import (
 from cgc.ir import (
     Constant as ConstantAttr,
 )
-from cgc.passes.graph_view import programs_of
+from cgc.passes.graph_view import actors_of, device_kind, programs_of
 from cgc.runtime import program as runtime
 
 PASS_NAME = "emit-programs"
@@ -59,8 +63,9 @@ def emit_programs(graph: GraphOp, constants: ConstantTable) -> dict[str, runtime
         PassError: An operation cannot be executed yet.
     """
     plan = plan_communicators(graph, constants)
+    actors = actors_of(graph)
     return {
-        name: _Emitter(program, plan, constants).program(graph.sym_name.data)
+        name: _Emitter(program, plan, constants, device_kind(actors[name])).program(graph.sym_name.data)
         for name, program in programs_of(graph).items()
     }
 
@@ -68,8 +73,9 @@ def emit_programs(graph: GraphOp, constants: ConstantTable) -> dict[str, runtime
 class _Emitter:
     """Makes one program: knows the register of every value, and where it is used last."""
 
-    def __init__(self, program: ProgramOp, plan: CommunicatorPlan, constants: ConstantTable) -> None:
+    def __init__(self, program: ProgramOp, plan: CommunicatorPlan, constants: ConstantTable, device: str) -> None:
         self.actor = program.actor_name
+        self.device = device
         self.plan = plan
         self.constants = constants
         # Inputs first: the driver takes the user's arguments apart, or refuses them, before it writes any.
@@ -88,7 +94,9 @@ class _Emitter:
         operations = tuple(self._operation(operation) for operation in self.source)
         channels = tuple(sorted(self.used_channels.values(), key=lambda spec: spec.index))
         communicators = tuple(self.plan.communicators[name] for name in sorted(self.used_communicators))
-        return runtime.Program(graph, self.actor, self.registers, channels, operations, communicators=communicators)
+        return runtime.Program(
+            graph, self.actor, self.registers, channels, operations, communicators=communicators, device=self.device
+        )
 
     def _operation(self, operation: Operation) -> runtime.Operation:
         location = location_text(operation)
@@ -107,6 +115,10 @@ class _Emitter:
             return runtime.Wait(self.register_of[operation.operands[0]], self._define(operation)[0], location)
         if isinstance(operation, CollectiveOp):
             return self._collective(operation, location)
+        if isinstance(operation, CopyOp):
+            device = operation.result.type.device.data if isinstance(operation.result.type, TensorType) else "cpu"
+            value, drop = self.register_of[operation.value], self._drop(operation)
+            return runtime.Copy(value, self._define(operation)[0], device, drop, location)
         if isinstance(operation, InputOp):
             return runtime.Input(self._define(operation)[0], location=location)
         if isinstance(operation, InputAttrOp):
@@ -138,10 +150,15 @@ class _Emitter:
             location=location,
         )
 
-    def _argument(self, argument: SSAValue | ConstantAttr) -> runtime.Argument:
+    def _argument(self, argument: Bound) -> runtime.Argument:
         if isinstance(argument, SSAValue):
             return runtime.Register(self.register_of[argument])
-        return runtime.Constant(self._constant(argument))
+        if not isinstance(argument, Nest):
+            return runtime.Constant(self._constant(argument))
+        items = tuple(self._argument(item) for item in argument.items)
+        keys = tuple(self._constant(key) for key in argument.keys)
+        like = None if argument.like is None else self._constant(argument.like)
+        return runtime.Container(argument.kind, items, keys, like)
 
     def _constant(self, constant: ConstantAttr) -> Any:
         if isinstance(constant, OpaqueAttr) and constant.index.data >= len(self.constants):

@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from ray.actor import ActorHandle
 from ray.dag import ClassMethodNode, DAGNode, InputAttributeNode, InputNode, MultiOutputNode
+
+from cgc.ir.ray_nodes import sources
 
 COLUMN = 30
 """Characters between the left ends of two neighbours in a row of the text."""
@@ -71,8 +72,8 @@ class UserGraph:
         edges = [
             (numbers[argument], number)
             for node, number in numbers.items()
-            for argument in chain(node.get_args(), node.get_kwargs().values())
-            if isinstance(argument, DAGNode)
+            if not isinstance(node, InputAttributeNode)
+            for argument in sources(node)
         ]
         parts = [
             (numbers[node._dag_input_node], number)

@@ -8,6 +8,7 @@ The names of xDSL that passes need are here too, because only this package impor
 from xdsl.dialects.builtin import IntAttr, ModuleOp, StringAttr
 from xdsl.ir import Attribute, Block, Operation, OpResult, Region, SSAValue
 
+from cgc.ir.arguments import Bound, Nest
 from cgc.ir.attributes import (
     DYNAMIC,
     OBJECT,
@@ -15,7 +16,6 @@ from cgc.ir.attributes import (
     RENDEZVOUS,
     REQUESTS,
     TRANSPORTS,
-    Argument,
     Constant,
     FutureType,
     LiteralAttr,
@@ -53,10 +53,10 @@ __all__ = [
     "ActorOp",
     "AllGatherOp",
     "AllReduceOp",
-    "Argument",
     "Attribute",
     "Block",
     "BodyOp",
+    "Bound",
     "CallOp",
     "CgcOp",
     "ChannelOp",
@@ -74,6 +74,7 @@ __all__ = [
     "Link",
     "LiteralAttr",
     "ModuleOp",
+    "Nest",
     "ObjectType",
     "OpResult",
     "OpaqueAttr",

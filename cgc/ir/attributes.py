@@ -7,9 +7,8 @@ Types:
     !cgc.tensor<gpu, [4, ?], float32, via nccl>       a value that is, or contains, torch tensors
     !cgc.future<!cgc.object>                          a value that is still on its way
 
-Arguments of a call are a template: one attribute per argument, either `OperandAttr` (takes the next SSA operand) or a
-constant (`LiteralAttr`, `OpaqueAttr`). Operands are taken from left to right, so that a nested kind (a list that holds
-nodes) would be one more attribute whose items are templates again.
+Arguments of a call are a template: one attribute per argument, `OperandAttr` (takes the next SSA operand), a constant
+(`LiteralAttr`, `OpaqueAttr`), or a container of such (`arguments.NestAttr`).
 """
 
 from __future__ import annotations
@@ -146,8 +145,6 @@ class LiteralAttr(Data[str]):
 
 
 Constant = LiteralAttr | OpaqueAttr
-Argument = OperandAttr | Constant
-"""What an argument template consists of."""
 
 
 @irdl_attr_definition

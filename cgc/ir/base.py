@@ -21,16 +21,7 @@ from xdsl.parser import Parser, UnresolvedOperand
 from xdsl.printer import Printer
 from xdsl.utils.exceptions import VerifyException
 
-from cgc.ir.attributes import (
-    Constant,
-    LiteralAttr,
-    TransportAttr,
-    parse_optional_literal,
-    parse_rest_of_opaque,
-    parse_transport,
-    print_literal,
-    print_transport,
-)
+from cgc.ir.attributes import TransportAttr, parse_transport, print_transport
 
 Property = Attribute | int | str | bool | None
 """A property as constructors take it: int is IntAttr, str StringAttr, True UnitAttr; None and False are no property."""
@@ -148,40 +139,6 @@ def parse_symbols(parser: Parser) -> ArrayAttr[SymbolRefAttr]:
 def print_symbols(printer: Printer, symbols: ArrayAttr[SymbolRefAttr]) -> None:
     with printer.in_square_brackets():
         printer.print_list(symbols.data, printer.print_attribute)
-
-
-def parse_argument(parser: Parser) -> tuple[str | None, SSAValue | Constant]:
-    """`argument ::= (name "=")? (operand | literal | "opaque" "<" index "," summary ">")`, a name may be quoted."""
-    value = _parse_optional_value(parser)
-    if isinstance(value, LiteralAttr) and parser.parse_optional_punctuation("=") is not None:
-        # What looked like a literal was the name: `"a b"=1`, `none=1`.
-        name = str(value.value) if value.data.startswith('"') else value.data
-    elif value is not None:
-        return None, value
-    else:
-        name = parser.parse_identifier(" or a value")
-        if name == "opaque" and parser.parse_optional_punctuation("<") is not None:
-            return None, parse_rest_of_opaque(parser)
-        parser.parse_punctuation("=")
-    value = _parse_optional_value(parser)
-    if value is not None:
-        return name, value
-    parser.parse_keyword("opaque", " or another value")
-    parser.parse_punctuation("<")
-    return name, parse_rest_of_opaque(parser)
-
-
-def print_argument(printer: Printer, name: str | None, value: SSAValue | Constant) -> None:
-    if name is not None:
-        printer.print_identifier_or_string_literal(name)
-        printer.print_string("=")
-    if isinstance(value, SSAValue):
-        printer.print_operand(value)
-    elif isinstance(value, LiteralAttr):
-        print_literal(printer, value)
-    else:
-        printer.print_string("opaque")
-        value.print_parameters(printer)
 
 
 def parse_block_region(parser: Parser) -> Region:
@@ -309,14 +266,6 @@ def transport_attr(transport: str | TransportAttr) -> TransportAttr:
 
 def int_attrs(values: Iterable[int]) -> ArrayAttr[IntAttr]:
     return ArrayAttr([IntAttr(value) for value in values])
-
-
-def _parse_optional_value(parser: Parser) -> SSAValue | LiteralAttr | None:
-    literal = parse_optional_literal(parser)
-    if literal is not None:
-        return literal
-    operand = parser.parse_optional_unresolved_operand()
-    return None if operand is None else resolve(parser, operand)
 
 
 _symbol_ref = lru_cache(maxsize=4096)(SymbolRefAttr)

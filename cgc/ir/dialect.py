@@ -7,6 +7,7 @@ from xdsl.dialects.builtin import Builtin
 from xdsl.ir import Dialect
 
 from cgc.ir import channel_ops, graph_ops, schedule_ops, transfer_ops
+from cgc.ir.arguments import NestAttr
 from cgc.ir.attributes import TYPES_AND_ATTRIBUTES
 
 CGC = Dialect(
@@ -36,7 +37,7 @@ CGC = Dialect(
         channel_ops.ReadOp,
         channel_ops.ReadStartOp,
     ],
-    list(TYPES_AND_ATTRIBUTES),
+    [*TYPES_AND_ATTRIBUTES, NestAttr],
 )
 
 

@@ -36,11 +36,19 @@ from xdsl.traits import IsolatedFromAbove, IsTerminator, NoTerminator, SymbolOpI
 from xdsl.utils.exceptions import VerifyException
 
 from cgc.ir import base
+from cgc.ir.arguments import (
+    Bound,
+    NestAttr,
+    fill,
+    operand_count,
+    operands_of,
+    parse_argument,
+    print_argument,
+    template_of,
+)
 from cgc.ir.attributes import (
     OBJECT,
-    OPERAND,
     VALUE,
-    Constant,
     LiteralAttr,
     OpaqueAttr,
     OperandAttr,
@@ -290,7 +298,7 @@ class CallOp(CgcOp):
     name = "cgc.call"
     values = var_operand_def(VALUE)
     callee = prop_def(SymbolRefAttr)
-    arguments = prop_def(ArrayAttr[OperandAttr | LiteralAttr | OpaqueAttr])
+    arguments = prop_def(ArrayAttr[OperandAttr | LiteralAttr | OpaqueAttr | NestAttr])
     keywords = opt_prop_def(ArrayAttr[StringAttr])
     outputs = var_result_def(VALUE)
 
@@ -298,8 +306,8 @@ class CallOp(CgcOp):
         self,
         actor: str,
         method: str,
-        args: Sequence[SSAValue | Constant] = (),
-        kwargs: Mapping[str, SSAValue | Constant] | None = None,
+        args: Sequence[Bound] = (),
+        kwargs: Mapping[str, Bound] | None = None,
         result_types: Sequence[Attribute] = (OBJECT,),
         *,
         location: LocationAttr | None = None,
@@ -307,16 +315,16 @@ class CallOp(CgcOp):
         given = [*args, *(kwargs or {}).values()]
         properties: dict[str, Property] = {
             "callee": base.method_ref(actor, method),
-            "arguments": ArrayAttr([OPERAND if isinstance(value, SSAValue) else value for value in given]),
+            "arguments": ArrayAttr([template_of(value) for value in given]),
             "keywords": ArrayAttr([StringAttr(keyword) for keyword in kwargs]) if kwargs else None,
         }
-        operands = [value for value in given if isinstance(value, SSAValue)]
+        operands = [operand for value in given for operand in operands_of(value)]
         super().__init__(operands, result_types, properties, location=location)
 
     def verify_(self) -> None:
         if len(self.callee.nested_references.data) != 1:
             raise VerifyException(f"the callee must be @actor::@method, got {self.callee}")
-        taken = sum(isinstance(argument, OperandAttr) for argument in self.arguments.data)
+        taken = sum(operand_count(argument) for argument in self.arguments.data)
         if taken != len(self.operands):
             raise VerifyException(f"the arguments take {taken} operands, but there are {len(self.operands)}")
         names = self.keyword_names
@@ -336,12 +344,10 @@ class CallOp(CgcOp):
         return () if self.keywords is None else tuple(keyword.data for keyword in self.keywords.data)
 
     @property
-    def bound(self) -> tuple[list[SSAValue | Constant], dict[str, SSAValue | Constant]]:
+    def bound(self) -> tuple[list[Bound], dict[str, Bound]]:
         """Positional and keyword arguments, with the SSA value in each place that takes an operand."""
         operands = iter(self.operands)
-        given: list[SSAValue | Constant] = [
-            next(operands) if isinstance(item, OperandAttr) else item for item in self.arguments.data
-        ]
+        given = [fill(template, operands) for template in self.arguments.data]
         names = self.keyword_names
         positional = len(given) - len(names)
         return given[:positional], dict(zip(names, given[positional:], strict=True))
@@ -352,12 +358,12 @@ class CallOp(CgcOp):
         parser.parse_punctuation(":")
         parser.parse_punctuation(":")
         method = parser.parse_symbol_name()
-        keywords: dict[str, SSAValue | Constant] = {}
-        args: list[SSAValue | Constant] = []
+        keywords: dict[str, Bound] = {}
+        args: list[Bound] = []
 
-        def parse_argument() -> None:
+        def parse_one() -> None:
             position = parser.pos
-            keyword, value = base.parse_argument(parser)
+            keyword, value = parse_argument(parser)
             if keyword is None and keywords:
                 parser.raise_error("a positional argument follows a keyword argument", position)
             if keyword in keywords:
@@ -367,7 +373,7 @@ class CallOp(CgcOp):
             else:
                 keywords[keyword] = value
 
-        parser.parse_comma_separated_list(Parser.Delimiter.PAREN, parse_argument)
+        parser.parse_comma_separated_list(Parser.Delimiter.PAREN, parse_one)
         operation = cls(actor.data, method.data, args, keywords, base.parse_result_types(parser))
         return base.parse_attributes(parser, operation)
 
@@ -377,7 +383,7 @@ class CallOp(CgcOp):
         args, kwargs = self.bound
         with printer.in_parens():
             given = [*((None, value) for value in args), *kwargs.items()]
-            printer.print_list(given, lambda item: base.print_argument(printer, *item))
+            printer.print_list(given, lambda item: print_argument(printer, *item))
         base.print_result_types(printer, self)
         printer.print_op_attributes(self.attributes)
 

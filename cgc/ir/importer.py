@@ -5,7 +5,7 @@ From `ray.dag` to a module of level `graph`.
 
 The importer shows what the user built, right or wrong: two inputs, unused calls, actor classes that were never
 instantiated and remote functions all have a form in the IR, and `verify-graph` judges them. What has none (a cycle, a
-node inside a list) is a `GraphError` that names the node and its `.bind`.
+node inside a set) is a `GraphError` that names the node and its `.bind`.
 
 The text depends on the graph alone. Operations are in the order in which the user made the nodes wherever dependencies
 allow it (always, unless arguments were changed afterwards); calls on one actor keep the order in which they were bound.
@@ -30,9 +30,11 @@ from xdsl.ir import Operation, SSAValue
 from cgc.errors import GraphError
 from cgc.ir import ray_nodes
 from cgc.ir.abstract import AbstractActor
-from cgc.ir.attributes import OBJECT, Constant, TensorType, ValueType
+from cgc.ir.arguments import Bound, Nest
+from cgc.ir.attributes import OBJECT, TensorType, ValueType
 from cgc.ir.base import file_location
 from cgc.ir.graph_ops import ActorOp, BodyOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp
+from cgc.ir.nesting import nodes_within, open_container, without
 from cgc.ir.topology import LOCAL_NODE, ActorInfo
 from cgc.ir.transfer_ops import AllGatherOp, AllReduceOp, CollectiveOp, ReduceScatterOp
 from cgc.ir.unit import ConstantTable, Unit
@@ -162,10 +164,10 @@ def _complete(item: _Item, item_of: Mapping[int, _Item]) -> None:
                 f" {len(item.nodes)} of their nodes are connected to the output; use the results of all of them"
             )
     for node in item.nodes:
-        for argument in ray_nodes.arguments(node):
-            if isinstance(argument, DAGNode) and id(argument) in item_of:
-                item.uses.append(item_of[id(argument)])
-            elif isinstance(argument, MultiOutputNode):
+        for source in ray_nodes.sources(node):
+            if id(source) in item_of:
+                item.uses.append(item_of[id(source)])
+            elif isinstance(source, MultiOutputNode):
                 raise GraphError(f"{ray_nodes.describe(node)}: a MultiOutputNode can only be the end of a graph")
         if isinstance(node, ClassMethodNode) and id(node._parent_class_node) in item_of:
             item.uses.append(item_of[id(node._parent_class_node)])
@@ -299,7 +301,7 @@ class _Emitter:
 
     def emit(self, item: _Item) -> None:
         node = item.head
-        ray_nodes.check_not_nested(node)
+        ray_nodes.check_all_reachable(node)
         if isinstance(node, CollectiveOutputNode):
             self._emit_collective(item)
         elif isinstance(node, InputNode):
@@ -375,8 +377,22 @@ class _Emitter:
         elif len(operation.results) == 1:
             self._value_of[id(node)] = operation.results[0]
 
-    def _argument(self, argument: Any, user: DAGNode) -> SSAValue | Constant:
-        return self._value(argument, user) if isinstance(argument, DAGNode) else self.constants.attribute(argument)
+    def _argument(self, argument: Any, user: DAGNode) -> Bound:
+        if isinstance(argument, DAGNode):
+            return self._value(argument, user)
+        opened = open_container(argument)
+        if opened is None or next(nodes_within(argument), None) is None:
+            return self.constants.attribute(argument)
+        if opened.kind != "object":
+            children = [self._argument(child, user) for child in opened.children]
+            return Nest(opened.kind, children, [self.constants.attribute(key) for key in opened.keys])
+        holes = {
+            name: self._argument(child, user)
+            for name, child in zip(opened.keys, opened.children, strict=True)
+            if isinstance(child, DAGNode) or next(nodes_within(child), None) is not None
+        }
+        like = self.constants.add(without(argument, list(holes)))
+        return Nest("object", list(holes.values()), [self.constants.attribute(name) for name in holes], like)
 
     def _value(self, node: DAGNode, user: DAGNode) -> SSAValue:
         value = self._value_of.get(id(node))

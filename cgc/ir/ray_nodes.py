@@ -17,6 +17,7 @@ from ray.experimental.util.types import AllGatherOp, AllReduceOp, ReduceScatterO
 from cgc.bind_location import bind_location
 from cgc.errors import GraphError
 from cgc.ir.attributes import OBJECT, TensorType, TransportAttr, ValueType
+from cgc.ir.nesting import nodes_within
 from cgc.ir.unit import ConstantTable
 
 
@@ -29,7 +30,7 @@ def arguments(node: DAGNode) -> list[Any]:
 
 def neighbours(node: DAGNode) -> Iterator[DAGNode]:
     """Nodes that `node` takes, its actor class if that is a node, and the nodes that take `node`."""
-    yield from (argument for argument in arguments(node) if isinstance(argument, DAGNode))
+    yield from sources(node)
     if isinstance(node, ClassMethodNode) and isinstance(node._parent_class_node, ClassNode):
         yield node._parent_class_node
     yield from node._downstream_nodes
@@ -137,17 +138,26 @@ def collective_of(
     raise GraphError(f"{describe(node)}: unknown collective {type(operation).__name__}")
 
 
-def check_not_nested(node: DAGNode) -> None:
-    """Raise `GraphError` if a node hides in an argument, where nobody would replace it by its value."""
-    direct = {id(argument) for argument in arguments(node)}
-    if all(id(upstream) in direct for upstream in node._upstream_nodes):
+def sources(node: DAGNode) -> list[DAGNode]:
+    """The nodes that `node` takes, in order, those within containers included, as often as it takes them."""
+    found: list[DAGNode] = []
+    for argument in arguments(node):
+        found += [argument] if isinstance(argument, DAGNode) else nodes_within(argument)
+    return found
+
+
+def check_all_reachable(node: DAGNode) -> None:
+    """Raise `GraphError` if a node hides in an argument where nobody would replace it by its value."""
+    reachable = {id(source) for source in sources(node)}
+    if all(id(upstream) in reachable for upstream in node._upstream_nodes):
         return
     for argument in arguments(node):
-        hidden = [] if isinstance(argument, DAGNode) else _nodes_in(argument)
+        hidden = [] if isinstance(argument, DAGNode) else [n for n in _nodes_in(argument) if id(n) not in reachable]
         if hidden:
             raise GraphError(
                 f"{describe(node)}: an argument is a {type(argument).__name__} with a node in it"
-                f" ({describe(hidden[0])}); bind each node as an argument of its own"
+                f" ({describe(hidden[0])}), where its value cannot be put: bind the node as an argument of its own,"
+                " or in a list, tuple, dict, named tuple or dataclass"
             )
 
 
@@ -191,4 +201,3 @@ def _request(hint: Any, constants: ConstantTable, default: Any, node: DAGNode) -
     if isinstance(default, str):
         return TransportAttr.of("accelerator" if default == "create" else default)
     return TransportAttr.of("custom", constants.add(default))
-

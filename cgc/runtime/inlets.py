@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 import ray.actor
 
 from cgc.runtime import _core, serialization
+from cgc.runtime.arguments import Registers
 from cgc.runtime.handover import OfferKeeper, bring_to
-from cgc.runtime.link import Registers, ValueNames, unplaceable
+from cgc.runtime.link import ValueNames, unplaceable
 from cgc.runtime.program import ChannelSpec, Input, Output, Program, Write
 from cgc.runtime.task_errors import ErrorValue
 

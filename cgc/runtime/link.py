@@ -12,40 +12,47 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cgc.runtime import _core, ray_internals, serialization
+from cgc.runtime.arguments import Registers, link_arguments
 from cgc.runtime.handover import OfferKeeper
 from cgc.runtime.methods import bind_method
 from cgc.runtime.program import (
-    Argument,
     Call,
     ChannelSpec,
     Collective,
-    Constant,
+    Copy,
     Input,
     Operation,
     Program,
     Read,
     ReadStart,
-    Register,
     Wait,
     Write,
 )
 from cgc.runtime.task_errors import ErrorValue
 
 if TYPE_CHECKING:
+    from cgc.runtime.accelerators.base import Accelerator
+    from cgc.runtime.accelerators.crossing import Crossing
     from cgc.runtime.communicators.groups import WorkerGroups
     from cgc.runtime.communicators.steps import TensorLinks
 
 Step = Callable[[], None]
-Registers = list[Any]
 
 
 class ActorExitRequest(BaseException):
     """A method asked for the end of its actor, as `ray.actor.exit_actor()` and `sys.exit()` do."""
 
 
-def link(program: Program, instance: Any, arena: _core.Arena, groups: WorkerGroups | None = None) -> list[Step]:
+def link(
+    program: Program,
+    instance: Any,
+    arena: _core.Arena,
+    groups: WorkerGroups | None = None,
+    accelerator: Accelerator | None = None,
+) -> list[Step]:
     """
-    The steps of an actor's program. `groups` are its communicators, which are joined before the first step runs.
+    The steps of an actor's program. `groups` are its communicators, which are joined before the first step runs;
+    `accelerator` is found by the program's `device` if it is not given.
 
     Raises AttributeError for a method that the actor does not have, ImportError where communicators need PyTorch.
     """
@@ -53,6 +60,7 @@ def link(program: Program, instance: Any, arena: _core.Arena, groups: WorkerGrou
     channels = {channel.name: channel for channel in program.channels}
     names = ValueNames(program)
     tensor_links = None if groups is None else _tensor_links(program, arena, groups, registers)
+    crossing = _crossing(program, accelerator)
     steps: list[Step] = []
     for operation in program.operations:
         if tensor_links is not None and (step := tensor_links.link(operation)) is not None:
@@ -60,12 +68,16 @@ def link(program: Program, instance: Any, arena: _core.Arena, groups: WorkerGrou
         elif isinstance(operation, Read):
             channel = channels[operation.channel]
             reader = arena.reader(channel.index, channel.readers.index(program.actor))
-            steps.append(_link_read(operation, reader, registers, names))
+            step = _link_read(operation, reader, registers, names)
+            steps.append(step if crossing is None else _link_inside(step, crossing))
         elif isinstance(operation, Call):
             steps.append(_link_call(operation, instance, registers))
         elif isinstance(operation, Write):
             channel = channels[operation.channel]
-            steps.append(_link_write(operation, arena.writer(channel.index), channel, registers, names))
+            writer = arena.writer(channel.index)
+            steps.append(_link_write(operation, writer, channel, registers, names, _encoder(crossing)))
+        elif isinstance(operation, Copy) and crossing is not None:
+            steps.append(_link_copy(operation, crossing, registers, names))
         else:
             raise TypeError(f"program @{program.actor}: {type(operation).__name__} is an operation of the driver")
     return steps
@@ -96,7 +108,7 @@ def _maker(operation: Operation) -> str:
 def _targets(operation: Operation) -> tuple[int, ...]:
     if isinstance(operation, Input):
         return (operation.into,)
-    if isinstance(operation, ReadStart | Wait):
+    if isinstance(operation, ReadStart | Wait | Copy):
         return (operation.into,)
     return operation.into if isinstance(operation, Read | Call | Collective) else ()
 
@@ -137,6 +149,54 @@ def _tensor_links(program: Program, arena: _core.Arena, groups: WorkerGroups, re
     return TensorLinks(program, arena, groups, registers)
 
 
+def _crossing(program: Program, accelerator: Accelerator | None) -> Crossing | None:
+    """How arrays come from and to the actor's device; None for an actor without one."""
+    if not program.device:
+        return None
+    from cgc.runtime.accelerators import base
+    from cgc.runtime.accelerators.crossing import Crossing
+
+    if accelerator is None and any(isinstance(operation, Copy) for operation in program.operations):
+        accelerator = base.find(program.device)
+    return Crossing(lambda: accelerator or base.find(program.device))
+
+
+def _encoder(crossing: Crossing | None) -> serialization.Encoder:
+    if crossing is None:
+        return serialization.Encoder()
+    from cgc.runtime.accelerators.crossing import CrossingEncoder
+
+    return CrossingEncoder(crossing)
+
+
+def _link_inside(step: Step, crossing: Crossing) -> Step:
+    """The step, with arrays that it reads put on the device if that is where they were made."""
+
+    def read_onto_device() -> None:
+        with crossing:
+            step()
+
+    return read_onto_device
+
+
+def _link_copy(operation: Copy, crossing: Crossing, registers: Registers, names: ValueNames) -> Step:
+    move = crossing.to_host if operation.device == "cpu" else crossing.to_device
+    source, target, drop = operation.value, operation.into, operation.drop
+    name = f"{operation}{on_actor(operation, names.actor)}"
+
+    def copy() -> None:
+        value = registers[source]
+        try:
+            moved = value if type(value) is ErrorValue else move(value)
+        except Exception as error:
+            moved = ErrorValue.from_exception(error, name, skip_frames=0)
+        for register in drop:
+            registers[register] = None
+        registers[target] = moved
+
+    return copy
+
+
 def _link_read(operation: Read, reader: _core.Reader, registers: Registers, names: ValueNames) -> Step:
     read = reader.read
     decoders = serialization.DECODERS
@@ -162,9 +222,13 @@ def _link_read(operation: Read, reader: _core.Reader, registers: Registers, name
 
 
 def _link_write(
-    operation: Write, writer: _core.Writer, channel: ChannelSpec, registers: Registers, names: ValueNames
+    operation: Write,
+    writer: _core.Writer,
+    channel: ChannelSpec,
+    registers: Registers,
+    names: ValueNames,
+    encoder: serialization.Encoder,
 ) -> Step:
-    encoder = serialization.Encoder()
     encode = encoder.encode
     write = writer.write
     keeper = OfferKeeper(writer, channel.slots)
@@ -224,7 +288,7 @@ def _link_write(
 def _link_call(operation: Call, instance: Any, registers: Registers) -> Step:
     method = bind_method(instance, operation)
     name = method.name
-    compute = _link_arguments(operation, method.call, registers)
+    compute = link_arguments(operation, method.call, registers)
     drop = operation.drop
     targets = operation.into
     target = targets[0] if targets else None
@@ -267,44 +331,3 @@ def _unpack(result: Any, count: int) -> Sequence[Any]:
     if len(result) != count:
         raise ValueError(f"Expected {count} outputs, but got {len(result)} outputs")
     return result
-
-
-def _link_arguments(operation: Call, method: Callable[..., Any], registers: Registers) -> Callable[[], Any]:
-    """A function that calls the method, or gives back an error that is among its arguments."""
-    arguments = operation.args
-    if len(arguments) == 1 and not operation.kwargs and isinstance(arguments[0], Register):
-        only = arguments[0].index
-
-        def call_with_one_register() -> Any:
-            argument = registers[only]
-            return argument if type(argument) is ErrorValue else method(argument)
-
-        return call_with_one_register
-
-    positional, positional_holes = _template(arguments)
-    keywords, keyword_holes = _template([argument for _, argument in operation.kwargs])
-    names = [name for name, _ in operation.kwargs]
-    sources = [register for _, register in positional_holes + keyword_holes]
-
-    def call_with_template() -> Any:
-        for register in sources:
-            if type(registers[register]) is ErrorValue:
-                return registers[register]
-        args = positional.copy()
-        for position, register in positional_holes:
-            args[position] = registers[register]
-        if not names:
-            return method(*args)
-        values = keywords.copy()
-        for position, register in keyword_holes:
-            values[position] = registers[register]
-        return method(*args, **dict(zip(names, values, strict=True)))
-
-    return call_with_template
-
-
-def _template(arguments: Sequence[Argument]) -> tuple[list[Any], list[tuple[int, int]]]:
-    """Values of the constants in their places, and (place, register) of the rest."""
-    values = [argument.value if isinstance(argument, Constant) else None for argument in arguments]
-    holes = [(place, argument.index) for place, argument in enumerate(arguments) if isinstance(argument, Register)]
-    return values, holes

@@ -90,7 +90,35 @@ class Constant:
         return text if len(text) <= 40 else f"<{type(self.value).__name__}>"
 
 
-Argument = Register | Constant
+@dataclass(frozen=True, slots=True)
+class Container:
+    """
+    An argument that is a container with registers somewhere in it; a new one is made for each call.
+
+    Attributes:
+        kind: `"list"`, `"tuple"`, `"dict"`, or `"object"` (an instance of a dataclass, or a named tuple).
+        items: What it holds.
+        keys: The keys of a dict, in order, or the names of the fields that are set.
+        like: For an object: what is copied before the fields are set.
+    """
+
+    kind: str
+    items: tuple[Argument, ...]
+    keys: tuple[Any, ...] = ()
+    like: Any = None
+
+    def __str__(self) -> str:
+        if self.kind == "list":
+            return f"[{', '.join(str(item) for item in self.items)}]"
+        if self.kind == "tuple":
+            return f"({', '.join(str(item) for item in self.items)}{',' if len(self.items) == 1 else ''})"
+        if self.kind == "dict":
+            return "{" + ", ".join(f"{Constant(k)}: {v}" for k, v in zip(self.keys, self.items, strict=True)) + "}"
+        fields = ", ".join(f"{k}={v}" for k, v in zip(self.keys, self.items, strict=True))
+        return f"{type(self.like).__name__}({fields})"
+
+
+Argument = Register | Constant | Container
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +193,20 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """Put the tensors in register `value` on the actor's `device`, `"cpu"` or `"gpu"`; the result goes to `into`."""
+
+    value: int
+    into: int
+    device: str
+    drop: tuple[int, ...] = ()
+    location: str = ""
+
+    def __str__(self) -> str:
+        return f"r{self.into} = copy r{self.value} to {self.device}" + _dropped(self.drop)
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """Send the registers `values` as one message on `channel`; with a `stream`, go on while it is being sent."""
 
@@ -189,6 +231,7 @@ class Collective:
         reduce: Name of the reduction in lower case; None for allgather.
         communicator: Name of the communicator.
         channels: One per participant, in their order: on its own channel each tells the others what it brings.
+        stream: With one, go on meanwhile: `into` gets what `Wait` waits for.
     """
 
     kind: str
@@ -199,10 +242,13 @@ class Collective:
     into: tuple[int, ...]
     drop: tuple[int, ...] = ()
     location: str = ""
+    stream: int | None = None
 
     def __str__(self) -> str:
         what = self.kind if self.reduce is None else f"{self.kind} {self.reduce}"
-        return f"{_registers(self.into)} = {what} {self.communicator} {_registers(self.values)}" + _dropped(self.drop)
+        stream = "" if self.stream is None else f" on stream {self.stream}"
+        moved = f"{_registers(self.into)} = {what} {self.communicator} {_registers(self.values)}{stream}"
+        return moved + _dropped(self.drop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +262,7 @@ class Output:
         return f"output {_registers(self.values)}"
 
 
-Operation = Input | Read | ReadStart | Wait | Call | Write | Collective | Output
+Operation = Input | Read | ReadStart | Wait | Call | Copy | Write | Collective | Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +274,7 @@ class Program:
     (run when results are fetched); it never has a read before its last write.
 
     Every register is written once per execution, and dropped after its last use. `graph` tells graphs apart at run
-    time, on any actor.
+    time, on any actor. `device` is the kind of the actor's devices, as Ray calls it, e.g. `gpu`; empty without one.
     """
 
     graph: str
@@ -238,9 +284,11 @@ class Program:
     operations: tuple[Operation, ...]
     version: int = field(default=PROGRAM_VERSION)
     communicators: tuple[CommunicatorSpec, ...] = ()
+    device: str = ""
 
     def __str__(self) -> str:
-        head = f"program @{self.actor} of {self.graph} (v{self.version})  registers={self.registers}"
+        device = f"  device={self.device}" if self.device else ""
+        head = f"program @{self.actor} of {self.graph} (v{self.version})  registers={self.registers}{device}"
         width = len(str(max(len(self.operations) - 1, 0)))
         lines = [
             f"  {number:>{width}}  {operation}" + (f"    # {operation.location}" if operation.location else "")

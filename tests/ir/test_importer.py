@@ -440,9 +440,9 @@ class Holder:
         self.node = node
 
 
-@pytest.mark.parametrize("wrap", [lambda n: [n], lambda n: {"k": (n,)}, Holder], ids=["list", "dict", "object"])
+@pytest.mark.parametrize("wrap", [lambda n: {n}, lambda n: [Holder(n)], Holder], ids=["set", "in list", "object"])
 @pytest.mark.parametrize("keyword", [False, True])
-def test_nodes_inside_arguments(wrap, keyword):
+def test_nodes_where_no_value_can_be_put(wrap, keyword):
     a = abstract_actor(Stage)
     with InputNode() as inp:
         x = a.fwd.bind(inp)

@@ -12,10 +12,11 @@ from concurrent.futures import Future
 from functools import partial
 
 from cgc.runtime import _core
+from cgc.runtime.arguments import Registers
 from cgc.runtime.communicators.collective import Agreement, Participant
 from cgc.runtime.communicators.edges import Receiver, Sender
 from cgc.runtime.communicators.groups import WorkerGroups
-from cgc.runtime.link import Registers, Step, ValueNames, on_actor
+from cgc.runtime.link import Step, ValueNames, on_actor
 from cgc.runtime.program import Collective, Operation, Program, Read, ReadStart, Wait, Write
 
 
