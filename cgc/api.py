@@ -73,6 +73,7 @@ class CompileOptions:
             one of the accelerator's kind, `"gloo"` for one that moves CPU tensors, a communicator, or None to refuse.
         topology: Where actors are and what connects them, or the TOML file of it (`cgc.Topology`).
         profile: Expected times of calls and links, or the file of it, such as `graph.profile(path)` has written.
+        measure: Whether the actors note how long each operation takes, for `CompiledGraph.profile`.
         verify_each: Whether the IR is verified after every pass; None for graphs of fewer than 10,000 operations.
         dump_dir: Directory for the numbered IR dumps `{nn}_{pass}.mlir`; None for what `CGC_DUMP` says.
         pipeline: The passes to run, with their options, instead of the default ones.
@@ -91,6 +92,7 @@ class CompileOptions:
     default_communicator: Communicator | str | None = "create"
     topology: Topology | str | None = None
     profile: CostModel | str | None = None
+    measure: bool = False
     verify_each: bool | None = None
     dump_dir: str | None = None
     pipeline: str | None = None
@@ -172,6 +174,7 @@ def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: 
             max_buffered_results=resolved.max_buffered_results,
             ignore_surplus_inputs=resolved.ignore_surplus_inputs,
             max_channel_bytes=resolved.max_channel_bytes,
+            measure=resolved.measure,
         ),
         infos,
     )
@@ -285,6 +288,31 @@ class CompiledGraph:
         With `stacks` those that do not just wait for a message are asked for their Python stacks, for half a second.
         """
         return self._driver.status(stacks)
+
+    def profile(self, path: str | None = None) -> CostModel:
+        """
+        How long calls and messages have taken in the last 1,000 executions, of a graph compiled with `measure=True`.
+
+        Args:
+            path: File to write it to as well, TOML or (`.json`) JSON; `compile`, `plan` and `cgc-dump` read it.
+
+        Raises:
+            RuntimeError: The graph does not measure, has not been executed yet, or has ended.
+        """
+        from cgc.backend.profiling import profile_of
+
+        if not self.options.measure:
+            raise RuntimeError("nothing is measured: compile the graph with measure=True")
+        if self.is_teardown:
+            raise RuntimeError(f"graph {self.get_id()} was torn down: take the profile before")
+        samples = self._driver.measurements()
+        if not any(found for of_actor in samples.values() for found in of_actor):
+            raise RuntimeError("nothing has been measured yet: execute the graph before")
+        graph = next(graphs_of(self._result.unit.module))
+        found = profile_of(graph, self.programs, samples, dataclasses.replace(self._result.cost, topology=None))
+        if path is not None:
+            found.save(path)
+        return found
 
     def visualize(
         self,

@@ -31,6 +31,7 @@ from cgc.runtime import _core, ray_internals
 from cgc.runtime.cluster import PROBE_TIMEOUT, ActorInfo, probe
 from cgc.runtime.diagnosis import STACK_TIMEOUT, patience_after
 from cgc.runtime.inlets import Inlets
+from cgc.runtime.measure import Sample
 from cgc.runtime.outlets import BufferFullError, Outlets
 from cgc.runtime.program import DRIVER, Program
 from cgc.runtime.refs import GraphRef, OutputRef
@@ -58,6 +59,7 @@ class DriverOptions:
         max_buffered_results: Executions whose results may be kept because later ones were read first.
         ignore_surplus_inputs: Whether keyword inputs that the graph does not have are ignored, as Ray does.
         max_channel_bytes: Limit of the graph's shared memory, 0 for none.
+        measure: Whether the actors note when each operation starts and ends.
         spin_us: Microseconds that a waiting party polls before it sleeps, negative for the native core's default.
         probe_timeout: Seconds for all actors to be alive at the start.
     """
@@ -70,6 +72,7 @@ class DriverOptions:
     max_buffered_results: int | None = None
     ignore_surplus_inputs: bool = False
     max_channel_bytes: int = 0
+    measure: bool = False
     spin_us: int = -1
     probe_timeout: float = PROBE_TIMEOUT
 
@@ -112,6 +115,7 @@ def start_driver(
         infos,
         max_bytes=options.max_channel_bytes,
         spin_us=options.spin_us,
+        measure=options.measure,
     )
     try:
         if options.enable_asyncio:
@@ -167,6 +171,10 @@ class BaseDriver:
     def status(self, stacks: bool = False) -> list[ParticipantStatus]:
         """What each actor is doing now, with the stacks of those who compute if asked for."""
         return self._session.status(STACK_TIMEOUT if stacks else 0.0)
+
+    def measurements(self) -> dict[str, list[list[Sample]]]:
+        """By actor, (execution, start, end) of each of its operations, if the graph measures."""
+        return self._session.measurements()
 
     def teardown(self, kill_actors: bool = False) -> None:
         """

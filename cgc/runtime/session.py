@@ -27,6 +27,7 @@ from cgc.runtime import _core, protocol, ray_internals, worker
 from cgc.runtime.cluster import ActorInfo
 from cgc.runtime.diagnosis import fetch_stacks
 from cgc.runtime.inspection import description
+from cgc.runtime.measure import Sample
 from cgc.runtime.process_watch import is_running, wait_until_ended, watcher
 from cgc.runtime.program import Program
 from cgc.runtime.status import ParticipantStatus, read_status
@@ -42,6 +43,9 @@ RayChannelError: type[Exception] = ray.exceptions.RayChannelError
 
 JOIN_POLL = 0.05
 """Seconds between two looks whether the graph has failed, while actors join communicators."""
+
+MEASUREMENT_TIMEOUT = 30.0
+"""Seconds for all actors to say what they have measured."""
 
 START_TIMEOUT = 60.0
 """Seconds for all actors to start their loops."""
@@ -97,6 +101,7 @@ class Session:
         *,
         max_bytes: int = 0,
         spin_us: int = -1,
+        measure: bool = False,
     ) -> Session:
         """
         Allocate the graph's memory and start a worker on each actor.
@@ -115,7 +120,7 @@ class Session:
         arena.writer(len(rings)).write(0, about)
         session = cls(graph, arena, members)
         try:
-            session._start_workers(groups)
+            session._start_workers(groups, measure)
         except BaseException:
             session.close()
             raise
@@ -172,6 +177,19 @@ class Session:
         )
         return [dataclasses.replace(status, stack=stacks.get(status.actor, "")) for status in statuses]
 
+    def measurements(self) -> dict[str, list[list[Sample]]]:
+        """
+        By actor, when each operation of its program ran; see `worker.measurements`.
+
+        Raises `GetTimeoutError` if an actor does not answer in time, RuntimeError if the graph does not measure.
+        """
+        refs = {
+            member.symbol: ray_internals.call_on_actor(member.handle, worker.measurements, self.graph)
+            for member in self.members
+        }
+        found = ray.get(list(refs.values()), timeout=MEASUREMENT_TIMEOUT)
+        return dict(zip(refs, found, strict=True))
+
     def failure(self) -> Exception:
         """Why the closed graph has ended, as the exception to raise. Takes up to a second the first time."""
         with self._lock:
@@ -219,13 +237,18 @@ class Session:
             for member in self.members:
                 wait_until_ended(member.info.pid, max(0.0, deadline - time.monotonic()))
 
-    def _start_workers(self, groups: Mapping[str, Mapping[str, JoinOrder]]) -> None:
+    def _start_workers(self, groups: Mapping[str, Mapping[str, JoinOrder]], measure: bool) -> None:
         refs = {
             member.symbol: ray_internals.call_on_actor(
                 member.handle,
                 worker.start_worker,
                 worker.WorkerOrder(
-                    member.program, member.number, self.arena.handle, os.getpid(), groups.get(member.symbol, {})
+                    member.program,
+                    member.number,
+                    self.arena.handle,
+                    os.getpid(),
+                    groups.get(member.symbol, {}),
+                    measure,
                 ),
             )
             for member in self.members

@@ -21,6 +21,7 @@ from ray.exceptions import RayChannelError
 
 from cgc.runtime import _core, protocol, ray_internals
 from cgc.runtime.link import ActorExitRequest, Step, link
+from cgc.runtime.measure import Recorder, Sample
 from cgc.runtime.process_watch import watcher
 from cgc.runtime.program import Program
 
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 _lock = threading.Lock()
 _threads: dict[str, threading.Thread] = {}
 _failures: dict[str, str] = {}
+_recorders: dict[str, Recorder] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class WorkerOrder:
         arena: Where the graph's memory is.
         driver_pid: Process whose end ends the graph.
         groups: The communicators to join, by their names in the program.
+        measure: Whether to note when each operation starts and ends.
     """
 
     program: Program
@@ -58,6 +61,7 @@ class WorkerOrder:
     arena: _core.ArenaHandle
     driver_pid: int
     groups: Mapping[str, JoinOrder] = field(default_factory=dict)
+    measure: bool = False
 
 
 def start_worker(instance: Any, order: WorkerOrder) -> int:
@@ -80,6 +84,8 @@ def start_worker(instance: Any, order: WorkerOrder) -> int:
         if graph in _threads:
             raise RuntimeError(f"graph {graph} runs in this process already")
         _threads[graph] = thread
+        if order.measure:
+            _recorders[graph] = Recorder(len(steps))
     thread.start()
     return os.getpid()
 
@@ -88,6 +94,19 @@ def take_failure(_instance: Any, graph: str) -> str:
     """The traceback of the failure that closed the graph, or an empty string; asking forgets it."""
     with _lock:
         return _failures.pop(graph, "")
+
+
+def measurements(_instance: Any, graph: str) -> list[list[Sample]]:
+    """
+    When each operation of the actor's program ran in the last executions, of a graph that measures.
+
+    Raises RuntimeError if it does not, or has ended.
+    """
+    with _lock:
+        recorder = _recorders.get(graph)
+    if recorder is None:
+        raise RuntimeError(f"graph {graph} does not measure here, or has ended")
+    return recorder.samples()
 
 
 def running_graphs(_instance: Any = None) -> list[str]:
@@ -105,9 +124,10 @@ def thread_of(graph: str) -> threading.Thread | None:
 def _groups(order: WorkerOrder) -> WorkerGroups | None:
     if not order.groups:
         return None
+    from cgc.runtime.accelerators import base
     from cgc.runtime.communicators.groups import WorkerGroups
 
-    return WorkerGroups(order.groups, order.program.actor)
+    return WorkerGroups(order.groups, order.program.actor, base.find(order.program.device or "cpu"))
 
 
 def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder, groups: WorkerGroups | None) -> None:
@@ -122,7 +142,8 @@ def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder
         if groups is not None:
             groups.join(arena, participant)
         arena.set_state(participant, protocol.STATE_RUNNING)
-        _run(steps, arena.progress(participant))
+        run = _recorders[graph].run if order.measure else _run
+        run(steps, arena.progress(participant))
     except _core.ChannelClosed:
         pass
     except ActorExitRequest as request:
@@ -145,6 +166,7 @@ def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder
             groups.leave()
         with _lock:
             _threads.pop(graph, None)
+            _recorders.pop(graph, None)
         arena.set_state(participant, protocol.STATE_EXITED)
     if leaving_because:
         ray_internals.terminate_this_actor(leaving_because)
