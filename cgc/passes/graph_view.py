@@ -146,6 +146,11 @@ def has_gpu(actor: ActorOp) -> bool:
     return any(not name.startswith("cpu") for name in actor.device_names)
 
 
+def device_kind(actor: ActorOp) -> str:
+    """The kind of the actor's devices, e.g. `gpu`; empty if it has none but CPUs."""
+    return next((name.partition(":")[0] for name in actor.device_names if not name.startswith("cpu")), "")
+
+
 def set_level(graph: GraphOp, level: str) -> None:
     """State the graph's new level."""
     graph.properties["level"] = StringAttr(level)

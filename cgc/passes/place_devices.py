@@ -4,8 +4,9 @@ place-devices: every edge that crosses an actor is a transfer, every edge that c
 Requires: level `graph`, transports settled by `infer-types`.
 Guarantees: level `placed`. A value goes to all its receivers on the sender's node by one transfer, and to all on any
 other node by one: a writer copies it once, however many read it. Where sender and receiver have to meet, there is one
-transfer per receiver. Edges within an actor stay as they are. A hint for a device that a receiver lacks is a
-`GraphError` that names both ends.
+transfer per receiver. Edges within an actor stay as they are. What a hint puts on a device, and host memory has to
+carry, is copied to the host once by its sender and to the device by each receiver. A hint for a device that a receiver
+lacks is a `GraphError` that names both ends.
 
     %1 = cgc.call @a::@f(%0)            %1 = cgc.call @a::@f(%0)
     %2 = cgc.call @b::@g(%1)     ->     %2, %3 = cgc.transfer %1 from @a to [@b, @c] via shm reason "same node"
@@ -47,6 +48,9 @@ from cgc.passes.graph_view import (
 
 HOST_TRANSPORTS = frozenset({"shm", "tcp"})
 """Transports through host memory; which of them an edge takes follows from the nodes of its ends."""
+
+LANDS_ON_HOST = HOST_TRANSPORTS | {"gloo"}
+"""Transports that take tensors from host memory and leave them there."""
 
 
 def place(graph: GraphOp) -> list[TransferOp | CopyOp]:
@@ -90,13 +94,22 @@ def _cross(
     actors: Mapping[str, ActorOp],
     arrived: dict[tuple[SSAValue, str], SSAValue],
 ) -> list[TransferOp | CopyOp]:
-    """The transfers of one value, and the copies behind them; notes in `arrived` what each receiver has then."""
+    """The transfers of one value, and the copies around them; notes in `arrived` what each receiver has then."""
     made: list[TransferOp | CopyOp] = []
     copies: list[CopyOp] = []
     location = maker_of(value)[0].location
+    on_host: SSAValue | None = None
     for transport, reason, group in _groups(value, sender, receivers, actors):
         landed = _landed(value.type, transport)
-        transfer = TransferOp(value, sender, group, transport, [landed] * len(group), reason=reason, location=location)
+        source = value
+        if _leaves_device(value.type, transport) and has_gpu(actors[sender]):
+            if on_host is None:
+                why = f"{transport.kind.data} takes it from host memory"
+                copy = CopyOp(value, sender, landed, reason=why, location=location)
+                made.append(copy)
+                on_host = copy.result
+            source = on_host
+        transfer = TransferOp(source, sender, group, transport, [landed] * len(group), reason=reason, location=location)
         made.append(transfer)
         for receiver, result in zip(group, transfer.results, strict=True):
             arrived[value, receiver] = result
@@ -133,12 +146,18 @@ def _settled(old: Attribute) -> Attribute:
     return retyped(old) if isinstance(old, TensorType) else old
 
 
+def _leaves_device(old: Attribute, transport: TransportAttr) -> bool:
+    """True if a value may be on a device, and has to leave it. What has no hint says so itself when it is sent."""
+    through_host = transport.kind.data in LANDS_ON_HOST
+    return through_host and isinstance(old, TensorType) and old.device.data != "default"
+
+
 def _landed(old: Attribute, transport: TransportAttr) -> Attribute:
     """The type of what a transfer brings: host memory holds no GPU tensors."""
     settled = _settled(old)
     if not isinstance(settled, TensorType) or settled.device.data == "default":
         return settled
-    through_host = transport.kind.data in HOST_TRANSPORTS
+    through_host = transport.kind.data in LANDS_ON_HOST
     device = "cpu" if through_host else "gpu" if settled.device.data == "cpu" else settled.device.data
     return retyped(settled, device=device)
 

@@ -56,10 +56,10 @@ def reduce_array(array: np.ndarray[Any, Any]) -> Any:
         return NotImplemented
     data, order = _contiguous(array)
     octets: serialization.Buffer = data.reshape(-1).view(np.uint8) if data.size else b""
-    return _rebuild_array, (pickle.PickleBuffer(octets), array.dtype, array.shape, order)
+    return rebuild_array, (pickle.PickleBuffer(octets), array.dtype, array.shape, order)
 
 
-def _rebuild_array(
+def rebuild_array(
     buffer: serialization.Buffer, dtype: np.dtype[Any], shape: tuple[int, ...], order: Order
 ) -> np.ndarray[Any, Any]:
     return np.ndarray(shape, dtype, _read_only(buffer), 0, None, order)

@@ -14,6 +14,7 @@ import ray.exceptions
 
 import cgc
 from cgc.runtime import ray_internals
+from cgc.runtime.accelerators.base import assigned as assigned_accelerators
 from cgc.runtime.program import PROGRAM_VERSION
 
 PROBE_TIMEOUT = 60.0
@@ -35,7 +36,7 @@ class ActorInfo:
         name: Its name in Ray, or an empty string.
         actor_id: Its hex id.
         class_name: Name of its class.
-        accelerators: Ids of the accelerators that Ray assigned, by kind ("GPU").
+        accelerators: Ids of the accelerators that Ray ("GPU") or the actor itself assigned, by kind.
         versions: cgc's version and that of the programs that it runs.
     """
 
@@ -99,7 +100,10 @@ def _describe(instance: Any) -> ActorInfo:
         name=context.get_actor_name() or "",
         actor_id=context.get_actor_id() or "",
         class_name=type(instance).__name__,
-        accelerators={kind: tuple(ids) for kind, ids in context.get_accelerator_ids().items() if ids},
+        accelerators={
+            **{kind: tuple(ids) for kind, ids in context.get_accelerator_ids().items() if ids},
+            **assigned_accelerators(),
+        },
         versions=(cgc.__version__, PROGRAM_VERSION),
     )
 

@@ -50,18 +50,31 @@ def decode_tensor(blob: serialization.Buffer, buffers: Sequence[serialization.Bu
         if len(_parsed_headers) >= MAX_CACHED_HEADERS:
             _parsed_headers.clear()
         parsed = _parsed_headers[header] = pickle.loads(header)
-    return _rebuild_tensor(buffers[0], *parsed)
+    return rebuild_tensor(buffers[0], *parsed)
 
 
 def reduce_tensor(tensor: torch.Tensor) -> Any:
     """Pickle's reduction of a tensor that is somewhere in a value."""
     if not _is_plain(tensor):
-        return NotImplemented
+        return _reduce_device_tensor(tensor)
     octets = pickle.PickleBuffer(_octets(tensor))
-    return _rebuild_tensor, (octets, tensor.dtype, tuple(tensor.shape), tensor.requires_grad)
+    return rebuild_tensor, (octets, tensor.dtype, tuple(tensor.shape), tensor.requires_grad)
 
 
-def _rebuild_tensor(
+def _reduce_device_tensor(tensor: torch.Tensor) -> Any:
+    """The reduction of a tensor that is no plain one of the host: pickle's own if it is of no device that we know."""
+    from cgc.runtime.accelerators import base, crossing
+
+    try:
+        accelerator = base.find(tensor.device.type)
+    except LookupError:
+        return NotImplemented
+    if tensor.device.type == "cpu" or not accelerator.is_on_device(tensor):
+        return NotImplemented
+    return crossing.reduce_array(tensor, tensor.device.type)
+
+
+def rebuild_tensor(
     buffer: serialization.Buffer, dtype: torch.dtype, shape: tuple[int, ...], requires_grad: bool
 ) -> torch.Tensor:
     view = memoryview(buffer)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from cgc.dump import default_passes, load_unit
-from cgc.errors import PassError
 from cgc.passes.manager import PassManager
 from cgc.runtime import program as runtime
 
@@ -95,7 +94,11 @@ def test_every_register_is_written_once_and_dropped_once(programs):
             assert len(dropped) == len(set(dropped))
 
 
-def test_what_cannot_be_executed_yet_is_named():
+def test_tensors_are_copied_off_the_device_once_and_onto_it_by_each_reader():
     unit = load_unit(f"{GRAPHS}:tensors_between_gpus")
-    with pytest.raises(PassError, match=r"emit-programs: graphs.py:\d+: cgc.copy on @c cannot be executed yet"):
-        PassManager(default_passes(unit)).run(unit)
+    found = PassManager(default_passes(unit)).run(unit).products["programs"]
+    copies = {name: [str(o) for o in each.operations if isinstance(o, runtime.Copy)] for name, each in found.items()}
+    assert copies["b"] == ["r2 = copy r1 to cpu    drop r1"]
+    assert copies["c"] == ["r2 = copy r1 to gpu    drop r1"]
+    assert not copies["a"] + copies["driver"]
+    assert {name: each.device for name, each in found.items()} == {"driver": "", "a": "gpu", "b": "gpu", "c": "gpu"}

@@ -83,7 +83,19 @@ class Accelerator(Protocol):
         """Do not use the array's memory again before what is queued on `stream` now has run."""
 
     def is_on_device(self, value: Any) -> bool:
-        """True for arrays of this kind of device."""
+        """True for dense arrays of this kind of device."""
+
+    def is_on_host(self, value: Any) -> bool:
+        """True for what corresponds to them on the host, by exact type: dense arrays that `host_memory` takes."""
+
+    def contiguous(self, array: Array) -> Array:
+        """An array, of the device or the host, with its elements in order: itself, or a copy on the current stream."""
+
+    def host_memory(self, array: Any) -> memoryview:
+        """The bytes of a contiguous array of the host."""
+
+    def host_array(self, memory: PinnedMemory, shape: Sequence[int], dtype: Any) -> Any:
+        """Pinned memory, which is kept, as an array of the host."""
 
     def pinned(self, nbytes: int) -> PinnedMemory:
         """New pinned memory."""
@@ -101,10 +113,20 @@ class Accelerator(Protocol):
         """A communicator of the device's own kind, for `transport="accelerator"`."""
 
 
+RAYS_NAMES = {"gpu": "cuda"}
+"""What Ray calls a resource, to the device type of its accelerators; others are called alike."""
+
 _KINDS: dict[str, str] = {"cpu": "cgc.runtime.accelerators.cpu", "cuda": "cgc.runtime.accelerators.cuda"}
 """Device type to the module that has `ACCELERATOR`."""
 
+_COMMUNICATORS: dict[str, str] = {
+    "cpu": "cgc.runtime.communicators.gloo:GlooCommunicator",
+    "cuda": "cgc.runtime.communicators.nccl:NcclCommunicator",
+}
+"""Device type to the class of its own communicator, which a driver makes without the device's library."""
+
 _found: dict[str, Accelerator] = {}
+_assigned: dict[str, tuple[str, ...]] = {}
 
 
 def register(accelerator: Accelerator) -> None:
@@ -112,17 +134,53 @@ def register(accelerator: Accelerator) -> None:
     _found[accelerator.name] = accelerator
 
 
+def assign(name: str, devices: Sequence[str]) -> None:
+    """
+    Say, in an actor's constructor, that the actor has devices of a kind that Ray does not know.
+
+    `name` is that of the registered accelerator, `devices` are node-wide numbers, so that equal ones are one device.
+    Ray's own assignments need no such call.
+    """
+    _assigned[name] = tuple(devices)
+
+
+def assigned() -> dict[str, tuple[str, ...]]:
+    """What `assign` was told in this process."""
+    return dict(_assigned)
+
+
 def find(name: str) -> Accelerator:
     """
-    The kind of device called `name`.
+    The kind of device called `name`, by its own name or Ray's.
 
     Raises:
         LookupError: There is none of that name.
         ImportError: Its library is not installed; the message names the extra to install.
     """
+    name = RAYS_NAMES.get(name, name)
     if name not in _found:
         if name not in _KINDS:
-            known = ", ".join(sorted({*_KINDS, *_found}))
-            raise LookupError(f"no accelerator is called {name!r}; known: {known}, and what accelerators.register adds")
-        register(importlib.import_module(_KINDS[name]).ACCELERATOR)
+            raise LookupError(_unknown(name))
+        try:
+            module = importlib.import_module(_KINDS[name])
+        except ImportError as error:
+            raise ImportError(f"tensors on {name} need PyTorch: pip install 'cgc[torch]' ({error})") from error
+        register(module.ACCELERATOR)
     return _found[name]
+
+
+def make_communicator(name: str, actors: Sequence[Any]) -> Communicator:
+    """A communicator of the kind of device called `name`. Raises LookupError if there is no such kind."""
+    name = RAYS_NAMES.get(name, name)
+    if name in _found:
+        return _found[name].make_communicator(actors)
+    if name not in _COMMUNICATORS:
+        raise LookupError(_unknown(name))
+    module, _, class_name = _COMMUNICATORS[name].partition(":")
+    communicator: Communicator = getattr(importlib.import_module(module), class_name)(actors)
+    return communicator
+
+
+def _unknown(name: str) -> str:
+    known = ", ".join(sorted({*_KINDS, *_found}))
+    return f"no accelerator is called {name!r}; known: {known}, and what accelerators.base.register adds"

@@ -67,7 +67,19 @@ class HostAccelerator:
     def keep_for(self, array: torch.Tensor, stream: Stream) -> None: ...
 
     def is_on_device(self, value: Any) -> bool:
-        return isinstance(value, torch.Tensor) and value.device.type == "cpu"
+        return isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.layout is torch.strided
+
+    def is_on_host(self, value: Any) -> bool:
+        return is_host_tensor(value)
+
+    def contiguous(self, array: torch.Tensor) -> torch.Tensor:
+        return contiguous_tensor(array)
+
+    def host_memory(self, array: torch.Tensor) -> memoryview:
+        return host_memory_of(array)
+
+    def host_array(self, memory: PinnedMemory, shape: Sequence[int], dtype: Any) -> torch.Tensor:
+        return host_tensor(memory.view, shape, dtype)
 
     def pinned(self, nbytes: int) -> PinnedMemory:
         return HostMemory(memoryview(bytearray(nbytes)))
@@ -85,6 +97,31 @@ class HostAccelerator:
 
     def make_communicator(self, actors: Sequence[Any]) -> Communicator:
         return GlooCommunicator(actors)
+
+
+# What all devices of torch share: how tensors look on the host.
+
+
+def is_host_tensor(value: Any) -> bool:
+    """True for dense tensors of the host, and not for subclasses, e.g. parameters."""
+    return type(value) is torch.Tensor and value.device.type == "cpu" and value.layout is torch.strided
+
+
+def contiguous_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor whose memory holds its elements, in order: the same object if it is one already."""
+    return tensor.resolve_conj().resolve_neg().contiguous()
+
+
+def host_memory_of(tensor: torch.Tensor) -> memoryview:
+    """The bytes of a contiguous tensor of the host."""
+    return memoryview(_octets(tensor).numpy()) if tensor.numel() else memoryview(b"")
+
+
+def host_tensor(view: memoryview, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """Host memory as a tensor, which keeps it."""
+    if not view.nbytes:
+        return torch.empty(tuple(shape), dtype=dtype)
+    return torch.frombuffer(view, dtype=dtype).view(tuple(shape))
 
 
 def _octets(tensor: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ import torch
 from ray.experimental.channel.communicator import Communicator
 
 from cgc.runtime.accelerators.base import PinnedMemory, Stream
+from cgc.runtime.accelerators.cpu import contiguous_tensor, host_memory_of, host_tensor, is_host_tensor
 
 _REGISTER_READ_ONLY = 0x08
 """`cudaHostRegisterReadOnly`: a channel's reader maps its memory without the right to write."""
@@ -87,7 +88,19 @@ class CudaAccelerator:
         array.record_stream(stream)
 
     def is_on_device(self, value: Any) -> bool:
-        return isinstance(value, torch.Tensor) and value.device.type == "cuda"
+        return isinstance(value, torch.Tensor) and value.device.type == "cuda" and value.layout is torch.strided
+
+    def is_on_host(self, value: Any) -> bool:
+        return is_host_tensor(value)
+
+    def contiguous(self, array: torch.Tensor) -> torch.Tensor:
+        return contiguous_tensor(array)
+
+    def host_memory(self, array: torch.Tensor) -> memoryview:
+        return host_memory_of(array)
+
+    def host_array(self, memory: PinnedMemory, shape: Sequence[int], dtype: Any) -> torch.Tensor:
+        return host_tensor(memory.view, shape, dtype)
 
     def pinned(self, nbytes: int) -> PinnedMemory:
         return AllocatedMemory(nbytes)

@@ -26,9 +26,14 @@ from cgc.runtime.accelerators.base import Accelerator, Array, Event, PinnedMemor
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An array that is on its way to this device."""
+    """
+    An array that is on its way to this device.
 
-    _array: Array
+    Attributes:
+        array: It; for use only after `wait`.
+    """
+
+    array: Array
     _event: Event
     _accelerator: Accelerator
 
@@ -36,8 +41,8 @@ class Arrival:
         """The array, for use on the current stream: what is queued there from now on waits for the transfer."""
         stream = self._accelerator.current_stream()
         stream.wait_event(self._event)
-        self._accelerator.keep_for(self._array, stream)
-        return self._array
+        self._accelerator.keep_for(self.array, stream)
+        return self.array
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,10 @@ class Departure:
 
 
 class Transfers:
-    """See the module. For one thread, which is the one that queues the computation."""
+    """
+    See the module. For the thread that queues the computation, and one more that sends, receives and exchanges, with
+    `ready` from the first.
+    """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
@@ -89,9 +97,13 @@ class Transfers:
             self._downloads, array, lambda: self.accelerator.copy_out(target, array, offset), holding=target
         )
 
-    def send(self, array: Array, start: Callable[[Array], None]) -> Departure:
-        """Send through a communicator: `start(array)` queues the send on the current stream."""
-        return self._depart(self._sends, array, lambda: start(array))
+    def send(self, array: Array, start: Callable[[Array], None], ready: Event | None = None) -> Departure:
+        """
+        Send through a communicator: `start(array)` queues the send on the current stream.
+
+        `ready` is the point from which the array may be read; without it, what is queued on this thread's stream now.
+        """
+        return self._depart(self._sends, array, lambda: start(array), ready=ready)
 
     def receive(self, shape: Sequence[int], dtype: Any, start: Callable[[Array], None]) -> Arrival:
         """Receive into a new array: `start(array)` queues the receive on the current stream."""
@@ -101,15 +113,20 @@ class Transfers:
         return Arrival(array, self._receives.record_event(), self.accelerator)
 
     def exchange(
-        self, array: Array, shape: Sequence[int], dtype: Any, start: Callable[[Array, Array], None]
-    ) -> Arrival:
-        """A collective: `start(array, result)` queues it on the current stream; the result is a new array."""
-        self._collectives.wait_event(self.accelerator.current_stream().record_event())
+        self, arrays: Sequence[Array], start: Callable[[], Sequence[Array]], ready: Event | None = None
+    ) -> list[Arrival]:
+        """
+        A collective: `start()` makes the arrays of the results and queues it, all on the current stream.
+
+        `arrays` are those that it reads, from `ready` on as with `send`.
+        """
+        self._collectives.wait_event(ready or self.accelerator.current_stream().record_event())
         with self.accelerator.on_stream(self._collectives):
-            result = self.accelerator.empty(shape, dtype)
-            start(array, result)
-            self.accelerator.keep_for(array, self._collectives)
-        return Arrival(result, self._collectives.record_event(), self.accelerator)
+            results = start()
+            for array in arrays:
+                self.accelerator.keep_for(array, self._collectives)
+        event = self._collectives.record_event()
+        return [Arrival(result, event, self.accelerator) for result in results]
 
     def let_go(self) -> None:
         """Release the host memory of copies that have completed. Never blocks."""
@@ -122,8 +139,15 @@ class Transfers:
             event, _ = self._held.popleft()
             event.synchronize()
 
-    def _depart(self, stream: Stream, array: Array, start: Callable[[], None], holding: object = None) -> Departure:
-        stream.wait_event(self.accelerator.current_stream().record_event())
+    def _depart(
+        self,
+        stream: Stream,
+        array: Array,
+        start: Callable[[], None],
+        holding: object = None,
+        ready: Event | None = None,
+    ) -> Departure:
+        stream.wait_event(ready or self.accelerator.current_stream().record_event())
         with self.accelerator.on_stream(stream):
             start()
         self.accelerator.keep_for(array, stream)

@@ -15,6 +15,8 @@ import torch
 from ray.experimental.util.types import ReduceOp
 
 from cgc.runtime import _core, protocol
+from cgc.runtime.accelerators.base import Event
+from cgc.runtime.accelerators.transfers import Arrival
 from cgc.runtime.communicators import fold, tensors
 from cgc.runtime.communicators.groups import Group
 from cgc.runtime.communicators.tensors import TensorMeta
@@ -64,6 +66,14 @@ class Participant:
 
     def take_part(self, values: Sequence[Any]) -> Sequence[Any]:
         """The results, or an error for each of them. Raises only what ends the loop."""
+        return arrived(self.begin(values))
+
+    def begin(self, values: Sequence[Any], ready: Event | None = None) -> Sequence[Any]:
+        """
+        The results, or errors, or what to give to `arrived` in the thread that computes before they are used.
+
+        `ready` is the point of the device's work up to which the values are computed.
+        """
         error = next((value for value in values if type(value) is ErrorValue), None)
         problem = "" if error is not None else self._problem(values)
         if problem:
@@ -78,14 +88,14 @@ class Participant:
         brought = self._agreement.exchange(kind, blob)
         if kind == protocol.ERROR or any(other != (kind, blob) for other in brought):
             return [self._disagreement(brought)] * len(values)
-        return self._run([value.detach().contiguous() for value in values])
+        return self._run([self._group.accelerator.contiguous(value) for value in values], ready)
 
     def _problem(self, values: Sequence[Any]) -> str:
         """What is wrong with this actor's own values; empty if nothing is."""
         for value in values:
-            if not isinstance(value, torch.Tensor):
+            if not isinstance(value, (torch.Tensor, self._group.accelerator.array_type)):
                 return f"takes tensors, and @{self._group.actor} gives a {type(value).__name__}"
-            if value.device.type != self._group.device_type:
+            if not self._group.accelerator.is_on_device(value):
                 return f"moves {self._group.device_type} tensors, and @{self._group.actor} gives one on {value.device}"
             if value.dtype != values[0].dtype:
                 return f"takes tensors of one dtype together, and @{self._group.actor} gives {_list(values)}"
@@ -115,7 +125,14 @@ class Participant:
         told = f"{self._name}: the participants' tensors differ: {gives}; shapes and dtypes have to be the same"
         return ErrorValue.from_exception(ValueError(told), self._name)
 
-    def _run(self, values: Sequence[torch.Tensor]) -> Sequence[Any]:
+    def _run(self, values: Sequence[Any], ready: Event | None) -> Sequence[Any]:
+        transfers = self._group.transfers
+        plain = [value.detach() if isinstance(value, torch.Tensor) else value for value in values]
+        if transfers is None:
+            return self._results(plain)
+        return transfers.exchange(plain, lambda: self._results(plain), ready)
+
+    def _results(self, values: Sequence[Any]) -> Sequence[Any]:
         communicator = self._group.communicator
         first = values[0]
         if self._kind == "allgather":
@@ -139,6 +156,11 @@ class Participant:
 
     def _resized(self, value: torch.Tensor, extent: int) -> torch.Tensor:
         return self._empty((extent, *value.shape[1:]), value.dtype)
+
+
+def arrived(results: Sequence[Any]) -> Sequence[Any]:
+    """The results of a collective, for use on the current stream."""
+    return [result.wait() if isinstance(result, Arrival) else result for result in results]
 
 
 def _list(values: Sequence[torch.Tensor]) -> str:

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 
 from cgc.runtime import _core, protocol, serialization
+from cgc.runtime.accelerators.base import Event
+from cgc.runtime.accelerators.transfers import Arrival
 from cgc.runtime.communicators import tensors
 from cgc.runtime.communicators.groups import Group
 from cgc.runtime.communicators.tensors import Metas
@@ -79,8 +81,12 @@ class Sender:
         self._expected = Expectation(channel, group)
         self._number = 0
 
-    def send(self, value: Any) -> None:
-        """Send a value or an error. Raises only what ends the loop."""
+    def send(self, value: Any, ready: Event | None = None) -> None:
+        """
+        Send a value or an error; `ready` is the point of the device's work up to which the value is computed.
+
+        Raises only what ends the loop.
+        """
         self._number += 1
         try:
             parts = self._take_apart(value)
@@ -94,7 +100,7 @@ class Sender:
         except _NotSendableError as error:
             self._tell((protocol.ERROR, error.value.blob, ()))
         else:
-            _send_all(self._group.communicator, parts.tensors, self._peer)
+            _send_all(self._group, parts.tensors, self._peer, ready)
 
     @property
     def _is_promised(self) -> bool:
@@ -111,8 +117,8 @@ class Sender:
             return
         self._writer.write(kind, _NUMBER.pack(self._number) + blob, buffers)
         assert self._expected.metas is not None, "a silent channel has had a header"
-        zeros = [torch.zeros(m.shape, dtype=m.dtype, device=self._group.device_type) for m in self._expected.metas]
-        _send_all(self._group.communicator, zeros, self._peer)
+        unused = [self._group.accelerator.empty(meta.shape, meta.dtype) for meta in self._expected.metas]
+        _send_all(self._group, unused, self._peer)
 
     def _take_apart(self, value: Any) -> tensors.Split:
         """Raises `_NotSendableError` with what is to be sent instead."""
@@ -134,7 +140,8 @@ class Sender:
                 f"promised to be one tensor (_direct_return=True), and is a {type(value).__name__}; return the tensor "
                 "itself, or leave _direct_return out"
             )
-        wrong = next((tensor for tensor in parts.tensors if tensor.device.type != self._group.device_type), None)
+        is_on_device = self._group.accelerator.is_on_device
+        wrong = next((tensor for tensor in parts.tensors if not is_on_device(tensor)), None)
         if wrong is not None:
             return (
                 f"a tensor is on {wrong.device}, but its communicator moves {self._group.device_type} tensors; return "
@@ -159,10 +166,23 @@ class Receiver:
         self._number = 0
         self._notice: tuple[int, serialization.Message] | None = None
         self._empty = group.allocator()
+        self._arrivals: list[Arrival] = []
 
     def receive(self) -> Any:
         """The next value, or the error that came instead. Raises only what ends the loop."""
+        value, arrivals = self.begin()
+        for arrival in arrivals:
+            arrival.wait()
+        return value
+
+    def begin(self) -> tuple[Any, Sequence[Arrival]]:
+        """The next value, and what to wait for, in the thread that computes, before its arrays are used."""
         self._number += 1
+        self._arrivals = []
+        value = self._receive()
+        return value, self._arrivals
+
+    def _receive(self) -> Any:
         if self._expected.is_silent:
             (arrived,) = self._receive_all(self._expected.metas or ())
             notice = self._take_notice()
@@ -195,7 +215,28 @@ class Receiver:
         self._notice = None
         return message
 
-    def _receive_all(self, metas: Metas) -> list[torch.Tensor]:
+    def _receive_all(self, metas: Metas) -> list[Any]:
+        arrived = self._receive_on_host(metas) if self._group.transfers is None else self._receive_on_device(metas)
+        for tensor, meta in zip(arrived, metas, strict=True):
+            if meta.requires_grad:
+                tensor.requires_grad_()
+        return arrived
+
+    def _receive_on_device(self, metas: Metas) -> list[Any]:
+        """Queues the receives on a stream of their own, and waits for nothing."""
+        transfers, communicator = self._group.transfers, self._group.communicator
+        assert transfers is not None, "the group queues its operations"
+        arrived: list[Any] = []
+        for meta in metas:
+            if 0 in meta.shape:
+                arrived.append(self._empty(meta.shape, meta.dtype))
+                continue
+            arrival = transfers.receive(meta.shape, meta.dtype, lambda into: communicator.queue_recv(into, self._peer))
+            self._arrivals.append(arrival)
+            arrived.append(arrival.array)
+        return arrived
+
+    def _receive_on_host(self, metas: Metas) -> list[torch.Tensor]:
         communicator = self._group.communicator
         start: Callable[..., Any] | None = getattr(communicator, "start_recv", None)
         started: list[Any] = []
@@ -206,11 +247,7 @@ class Receiver:
                 started.append(communicator.recv(meta.shape, meta.dtype, self._peer, self._empty))
             else:
                 started.append(start(meta.shape, meta.dtype, self._peer, self._empty))
-        arrived = [one if isinstance(one, torch.Tensor) else one.wait() for one in started]
-        for tensor, meta in zip(arrived, metas, strict=True):
-            if meta.requires_grad:
-                tensor.requires_grad_()
-        return arrived
+        return [one if isinstance(one, torch.Tensor) else one.wait() for one in started]
 
 
 class _NotSendableError(Exception):
@@ -221,9 +258,16 @@ class _NotSendableError(Exception):
         self.value = value
 
 
-def _send_all(communicator: Any, values: Sequence[torch.Tensor], peer: int) -> None:
+def _send_all(group: Group, values: Sequence[Any], peer: int, ready: Event | None = None) -> None:
     """Send tensors; those without elements have arrived with the header."""
-    values = [value for value in values if value.numel()]
+    communicator = group.communicator
+    values = [value for value in values if 0 not in value.shape]
+    if group.transfers is not None:
+        for value in values:
+            whole = group.accelerator.contiguous(value)
+            computed = ready if whole is value else None
+            group.transfers.send(whole, lambda leaving: communicator.queue_send(leaving, peer), computed)
+        return
     start: Callable[..., Any] | None = getattr(communicator, "start_send", None)
     if start is None:
         for value in values:

@@ -18,6 +18,9 @@ import ray.actor
 from ray.experimental.channel.communicator import Communicator
 
 from cgc.runtime import _core, protocol, ray_internals
+from cgc.runtime.accelerators import base
+from cgc.runtime.accelerators.base import Accelerator, Event
+from cgc.runtime.accelerators.transfers import Transfers
 from cgc.runtime.communicators.comm_thread import CommunicationThread
 from cgc.runtime.communicators.gloo import GlooCommunicator
 from cgc.runtime.communicators.registry import REGISTRY
@@ -56,10 +59,12 @@ def plan_groups(
     """
     programs = list(programs)
     specs = {spec.name: spec for program in programs for spec in program.communicators}
+    devices = {program.actor: program.device for program in programs}
     plan: dict[str, dict[str, JoinOrder]] = {}
     for name, spec in sorted(specs.items()):
         key = f"{programs[0].graph}/{name}"
-        order = _custom_order(key, spec, actors) if spec.kind == "custom" else _own_order(key, spec, actors)
+        custom = spec.kind == "custom"
+        order = _custom_order(key, spec, actors) if custom else _own_order(key, spec, actors, devices)
         for symbol in order.ranks:
             plan.setdefault(symbol, {})[name] = order
     return plan
@@ -70,38 +75,52 @@ class Group:
     A communicator as the steps of a worker see it. `communicator` exists from the joining on.
 
     Attributes:
-        device_type: Where the tensors that it moves are: `cuda` in an actor that Ray gave a GPU, and else `cpu`.
+        accelerator: Where the tensors that it moves are: the actor's own, or the host.
         is_interruptible: Whether its operations can wait for hours and are woken by `abort`.
+        transfers: For communicators that queue their operations on streams of the device; None for others.
     """
 
-    __slots__ = ("actor", "communicator", "device_type", "is_interruptible", "own_rank", "ranks")
+    __slots__ = ("accelerator", "actor", "communicator", "is_interruptible", "own_rank", "ranks", "transfers")
 
-    def __init__(self, order: JoinOrder, actor: str) -> None:
+    def __init__(self, order: JoinOrder, actor: str, accelerator: Accelerator) -> None:
         self.actor = actor
         self.ranks = order.ranks
         self.own_rank = order.ranks[actor]
         self.communicator: Any = None
         self.is_interruptible = isinstance(order.communicator, GlooCommunicator)
-        on_host = self.is_interruptible or not ray.get_gpu_ids()
-        self.device_type = "cpu" if on_host else "cuda"
+        self.accelerator = base.find("cpu") if self.is_interruptible else accelerator
+        self.transfers = Transfers(self.accelerator) if hasattr(order.communicator, "queue_send") else None
+        _support(self.accelerator)
+
+    @property
+    def device_type(self) -> str:
+        """The accelerator's name, as in `torch.device`."""
+        return self.accelerator.name
 
     def allocator(self) -> Callable[[Sequence[int], Any], Any]:
         """A function that makes tensors without values where the communicator receives; for one thread."""
-        import torch
-
         from cgc.runtime.communicators.landing import LandingPool
 
-        if self.device_type == "cpu":
-            return LandingPool().empty
-        return lambda shape, dtype: torch.empty(tuple(shape), dtype=dtype, device=self.device_type)
+        return LandingPool().empty if self.device_type == "cpu" else self.accelerator.empty
+
+    def ready(self) -> Event | None:
+        """The point of the current stream up to which values have been computed; None where nothing is queued."""
+        return None if self.transfers is None else self.accelerator.current_stream().record_event()
+
+
+def _support(accelerator: Accelerator) -> None:
+    from cgc.runtime.communicators import tensors  # needs torch, which a driver need not have
+
+    tensors.support(accelerator.array_type, accelerator.name)
 
 
 class WorkerGroups:
     """All communicators that one actor uses in one graph."""
 
-    def __init__(self, orders: Mapping[str, JoinOrder], actor: str) -> None:
+    def __init__(self, orders: Mapping[str, JoinOrder], actor: str, accelerator: Accelerator) -> None:
+        """`accelerator` is the actor's own, or the host."""
         self._orders = orders
-        self.groups = {name: Group(order, actor) for name, order in orders.items()}
+        self.groups = {name: Group(order, actor, accelerator) for name, order in orders.items()}
         self._acquired: list[str] = []
         self._streams: dict[int, CommunicationThread] = {}
 
@@ -140,17 +159,20 @@ def _guard(arena: _core.Arena, participant: int, keys: tuple[str, ...]) -> None:
                 REGISTRY.abort(key, "the graph has ended")
 
 
-def _own_order(key: str, spec: CommunicatorSpec, actors: Mapping[str, ray.actor.ActorHandle]) -> JoinOrder:
+def _own_order(
+    key: str, spec: CommunicatorSpec, actors: Mapping[str, ray.actor.ActorHandle], devices: Mapping[str, str]
+) -> JoinOrder:
+    """A communicator of our own. `nccl` stands for that of the actors' devices, whatever it is."""
     members = [actors[symbol] for symbol in spec.actors]
-    communicator: Communicator
+    kinds = {devices[symbol] for symbol in spec.actors}
     if spec.kind == "gloo":
-        communicator = GlooCommunicator(members)
-    elif spec.kind == "nccl":
-        from cgc.runtime.communicators.nccl import NcclCommunicator
-
-        communicator = NcclCommunicator(members)
-    else:
+        communicator: Communicator = GlooCommunicator(members)
+    elif spec.kind != "nccl":
         raise ValueError(f"there are no communicators of kind {spec.kind!r}")
+    elif len(kinds) > 1:
+        raise ValueError(f"actors with different kinds of devices ({', '.join(sorted(kinds))}) have no communicator")
+    else:
+        communicator = base.make_communicator(kinds.pop(), members)
     return JoinOrder(key, communicator, {symbol: rank for rank, symbol in enumerate(spec.actors)})
 
 

@@ -8,12 +8,16 @@ sent on a stream must not be written in place.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
+from typing import Any
 
 from cgc.runtime import _core
+from cgc.runtime.accelerators.transfers import Arrival
 from cgc.runtime.arguments import Registers
-from cgc.runtime.communicators.collective import Agreement, Participant
+from cgc.runtime.communicators.collective import Agreement, Participant, arrived
+from cgc.runtime.communicators.comm_thread import CommunicationThread
 from cgc.runtime.communicators.edges import Receiver, Sender
 from cgc.runtime.communicators.groups import WorkerGroups
 from cgc.runtime.link import Step, ValueNames, on_actor
@@ -56,11 +60,11 @@ class TensorLinks:
         return step
 
     def _read_start(self, operation: ReadStart) -> Step:
-        registers, target, receive = self._registers, operation.into, self._receiver(operation).receive
-        stream = self._stream(operation.stream)
+        registers, target, begin = self._registers, operation.into, self._receiver(operation).begin
+        stream = self._stream_of(self._channels[operation.channel].communicator, operation.stream)
 
         def step() -> None:
-            registers[target] = stream.submit(receive)
+            registers[target] = partial(_received, stream.submit(begin))
 
         return step
 
@@ -68,10 +72,19 @@ class TensorLinks:
         registers, source, target = self._registers, operation.value, operation.into
 
         def step() -> None:
-            registers[target] = registers[source].result()
+            registers[target] = registers[source]()
             registers[source] = None
 
         return step
+
+    def _stream_of(self, communicator: str, number: int) -> CommunicationThread:
+        """
+        The thread that is a stream of this actor.
+
+        Where operations are queued on a device, one thread queues them all: a communicator needs one order, that of the
+        program, and nothing but a header is waited for.
+        """
+        return self._stream(0 if self._groups[communicator].transfers is not None else number)
 
     def _receiver(self, operation: Read | ReadStart) -> Receiver:
         channel = self._channels[operation.channel]
@@ -92,13 +105,14 @@ class TensorLinks:
 
         if operation.stream is None:
             return step
-        stream = self._stream(operation.stream)
+        stream = self._stream_of(channel.communicator, operation.stream)
+        ready = self._groups[channel.communicator].ready
         under_way: deque[Future[None]] = deque()
 
         def start() -> None:
             while under_way and under_way[0].done():
                 under_way.popleft().result()  # raises what ended the stream
-            under_way.append(stream.submit(partial(send, registers[source])))
+            under_way.append(stream.submit(partial(send, registers[source], ready())))
             for register in drop:
                 registers[register] = None
 
@@ -120,4 +134,30 @@ class TensorLinks:
             for register, result in zip(targets, results, strict=True):
                 registers[register] = result
 
-        return step
+        if operation.stream is None:
+            return step
+        stream = self._stream_of(operation.communicator, operation.stream)
+        ready = self._groups[operation.communicator].ready
+
+        def start() -> None:
+            values = [registers[source] for source in sources]
+            under_way = stream.submit(partial(participant.begin, values, ready()))
+            for register in drop:
+                registers[register] = None
+            for position, register in enumerate(targets):
+                registers[register] = partial(_reduced, under_way, position)
+
+        return start
+
+
+def _received(under_way: Future[tuple[Any, Sequence[Arrival]]]) -> Any:
+    """What a receive on a stream has brought; raises what ended it."""
+    value, arrivals = under_way.result()
+    for arrival in arrivals:
+        arrival.wait()
+    return value
+
+
+def _reduced(under_way: Future[Sequence[Any]], position: int) -> Any:
+    """One result of a collective on a stream; raises what ended it."""
+    return arrived([under_way.result()[position]])[0]

@@ -23,6 +23,7 @@ import torch
 
 from cgc.runtime import protocol, serialization
 from cgc.runtime import tensors as _host_tensors  # noqa: F401  registers the reducer that is wrapped below
+from cgc.runtime.accelerators import crossing
 
 MAX_CACHED_HEADERS = 1024
 
@@ -41,7 +42,7 @@ class TensorMeta:
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> TensorMeta:
-        return cls(tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
+        return cls(tuple(tensor.shape), tensor.dtype, bool(getattr(tensor, "requires_grad", False)))
 
     def __str__(self) -> str:
         return f"{str(self.dtype).removeprefix('torch.')}{list(self.shape)}"
@@ -66,6 +67,14 @@ class Split:
         self.tensors = tensors
         self.metas: Metas = tuple(map(TensorMeta.of, tensors))
         self.rest = rest
+
+
+def support(array_type: type, device: str) -> None:
+    """Let arrays of this type, on the kind of device called `device`, travel as torch's tensors do."""
+    if array_type not in _reducers:
+        crossing.support(array_type, device)
+        _reducers[array_type] = serialization.REDUCERS[array_type]
+        serialization.REDUCERS[array_type] = _reduce
 
 
 def split(value: Any, encoder: serialization.Encoder) -> Split:
@@ -185,9 +194,10 @@ _thread = _ThreadState()
 
 
 def _is_movable(value: Any) -> bool:
+    if type(value) is not torch.Tensor:
+        return type(value) in _reducers
     return (
-        type(value) is torch.Tensor
-        and value.layout is torch.strided
+        value.layout is torch.strided
         and not value.is_quantized
         and not value.is_nested
         and not any(getattr(value, "names", ()))  # torch 2.13 has no named tensors any more
@@ -198,7 +208,7 @@ def _reduce(tensor: torch.Tensor) -> Any:
     """Pickle's reduction of a tensor: a place number while a value is being split."""
     taken = _thread.taken
     if taken is None or not _is_movable(tensor):
-        return _reduce_in_place(tensor)
+        return _reducers[type(tensor)](tensor)
     return _arrived, (taken.index_of(tensor),)
 
 
@@ -206,5 +216,7 @@ def _arrived(index: int) -> torch.Tensor:
     return _thread.arrived[index]
 
 
-_reduce_in_place: Callable[[torch.Tensor], Any] = serialization.REDUCERS[torch.Tensor]
-serialization.REDUCERS[torch.Tensor] = _reduce
+_reducers: dict[type, Callable[[Any], Any]] = {}
+"""The reducers for arrays that are sent in the message itself, by their exact type."""
+
+support(torch.Tensor, "cpu")

@@ -9,8 +9,9 @@ A device that does everything as badly as the rules of streams allow, so that wh
 - The host's end of an asynchronous copy is poison until the copy has run; the source is read when the copy runs.
 - A copy from or to memory that is not pinned is an error.
 
-A world with the same seed that is used in the same way does exactly the same. `World(autonomous=True)` runs its streams
-on a thread of its own instead of only when the host waits; then the lots depend on the machine's timing, too.
+A world with the same seed that is used in the same way by one thread does exactly the same. With `hosts` (threads that
+wait for each other through it) or `autonomous=True` (streams run on a thread of their own instead of only when the host
+waits) the lots depend on the machine's timing, too.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from typing import Any
 import numpy as np
 
 POISON = 0xFF
+
+DEADLINE = 20.0
+"""Seconds that a host waits for others."""
 
 Task = Callable[[], None]
 
@@ -88,7 +92,8 @@ class Meeting:
 class World:
     """Devices that share one lottery."""
 
-    def __init__(self, seed: int, *, autonomous: bool = False) -> None:
+    def __init__(self, seed: int, *, autonomous: bool = False, hosts: int = 1) -> None:
+        self.hosts = hosts
         self.lock = threading.RLock()
         self.streams: list[AdversarialStream] = []
         self.meetings: dict[tuple[int, int], tuple[deque[Meeting], deque[Meeting]]] = {}
@@ -101,14 +106,17 @@ class World:
 
     def run_until(self, condition: Callable[[], bool]) -> None:
         """Run tasks by lot until `condition` holds. Raises `AssertionError` if it never will."""
+        deadline = time.monotonic() + DEADLINE
         while True:
             with self.lock:
-                if condition():
+                if condition() or self.stopped:
                     return
                 ran = self.step()
             if not ran:
-                assert self._thread is not None, "the host waits for something that no stream will ever do"
-                time.sleep(0.0001)  # another host thread has to queue its part
+                alone = self.hosts == 1 and self._thread is None
+                assert not alone, "the host waits for something that no stream will ever do"
+                assert time.monotonic() < deadline, "no host has queued what this one waits for"
+                time.sleep(0.0001)  # another host has to queue its part
 
     def drain(self) -> None:
         """Run everything that can run."""
@@ -217,8 +225,12 @@ class AdversarialDevice:
         self.world = world
         self.number = number
         self._default = AdversarialStream(self, "compute")
-        self._current = self._default
+        self._of_thread = threading.local()
         self._pool: dict[tuple[AdversarialStream, int], list[Block]] = {}
+
+    @property
+    def _current(self) -> AdversarialStream:
+        return getattr(self._of_thread, "stream", self._default)
 
     # The interface.
 
@@ -237,11 +249,11 @@ class AdversarialDevice:
 
     @contextmanager
     def on_stream(self, stream: AdversarialStream) -> Iterator[None]:
-        before, self._current = self._current, stream
+        before, self._of_thread.stream = self._current, stream
         try:
             yield
         finally:
-            self._current = before
+            self._of_thread.stream = before
 
     def empty(self, shape: Sequence[int], dtype: Any) -> AdversarialArray:
         nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
@@ -256,6 +268,18 @@ class AdversarialDevice:
 
     def is_on_device(self, value: Any) -> bool:
         return isinstance(value, AdversarialArray)
+
+    def is_on_host(self, value: Any) -> bool:
+        return type(value) is np.ndarray
+
+    def contiguous(self, array: Any) -> Any:
+        return np.ascontiguousarray(array) if isinstance(array, np.ndarray) else array
+
+    def host_memory(self, array: np.ndarray[Any, Any]) -> memoryview:
+        return memoryview(array.reshape(-1).view(np.uint8))
+
+    def host_array(self, memory: HostBuffer, shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
+        return memory.octets.view(dtype).reshape(shape)
 
     def pinned(self, nbytes: int) -> HostBuffer:
         return HostBuffer(memoryview(bytearray(nbytes)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -116,14 +117,17 @@ def run_exchange(world: World) -> None:
     """A collective reads what has just been computed, and its result is used at once."""
     a = Participant(world, 0)
 
-    def negate(array: AdversarialArray, result: AdversarialArray) -> None:
+    def negate(array: AdversarialArray) -> list[AdversarialArray]:
+        result = a.device.empty(SHAPE, np.float32)
         source, target = array.block, result.block
         a.device.current_stream().push(
             lambda: np.negative(source.octets.view(np.float32), out=target.octets.view(np.float32))
         )
+        return [result]
 
     for step in range(STEPS):
-        arrival = a.transfers.exchange(a.upload(step).wait() + 1, SHAPE, np.float32, negate)
+        value = a.upload(step).wait() + 1
+        (arrival,) = a.transfers.exchange([value], partial(negate, value))
         np.testing.assert_array_equal(a.download(arrival.wait() * 2)(), -(values(step) + 1) * 2)
     a.transfers.drain()
 
@@ -141,23 +145,23 @@ def test_numbers_are_right_for_every_seed(run: Callable[[World], None]) -> None:
 
 
 def arrive_without_waiting(self: Arrival) -> AdversarialArray:
-    self._accelerator.keep_for(self._array, self._accelerator.current_stream())
-    return self._array
+    self._accelerator.keep_for(self.array, self._accelerator.current_stream())
+    return self.array
 
 
 def arrive_without_keeping(self: Arrival) -> AdversarialArray:
     self._accelerator.current_stream().wait_event(self._event)
-    return self._array
+    return self.array
 
 
-def depart_without_waiting(self: Transfers, stream, array, start, holding=None) -> Departure:
+def depart_without_waiting(self: Transfers, stream, array, start, holding=None, ready=None) -> Departure:
     with self.accelerator.on_stream(stream):
         start()
     self.accelerator.keep_for(array, stream)
     return Departure(stream.record_event())
 
 
-def depart_without_keeping(self: Transfers, stream, array, start, holding=None) -> Departure:
+def depart_without_keeping(self: Transfers, stream, array, start, holding=None, ready=None) -> Departure:
     stream.wait_event(self.accelerator.current_stream().record_event())
     with self.accelerator.on_stream(stream):
         start()

@@ -130,7 +130,7 @@ cgc.graph @crossing_with_communicator level = allocated, max_inflight = 10 {
 //   3  r2 = read c4
 //   4  output r1, r2
 //
-// program @a of crossing_with_communicator (v1)  registers=4
+// program @a of crossing_with_communicator (v1)  registers=4  device=gpu
 //   0  r0 = read c0
 //   1  r1 = call first(r0)    drop r0
 //   2  write c1 r1    drop r1
@@ -138,7 +138,7 @@ cgc.graph @crossing_with_communicator level = allocated, max_inflight = 10 {
 //   4  r3 = call second(r2)    drop r2
 //   5  write c3 r3    drop r3
 //
-// program @b of crossing_with_communicator (v1)  registers=4
+// program @b of crossing_with_communicator (v1)  registers=4  device=gpu
 //   0  r0 = read c0
 //   1  r1 = call first(r0)    drop r0
 //   2  r2 = read c1

@@ -43,11 +43,12 @@ cgc.graph @tensors_between_gpus level = placed, max_inflight = 10 {
     %3 = cgc.transfer %2 from @a to [@b] via nccl reason "the hint asks for nccl" : !cgc.tensor<default>
     %4 = cgc.transfer %2 from @a to [@c] via nccl reason "the hint asks for nccl" : !cgc.tensor<default>
     %5 = cgc.call @b::@fwd(%3) : !cgc.tensor<gpu>
-    %6 = cgc.transfer %5 from @b to [@c] via shm reason "same node" : !cgc.tensor<cpu>
-    %7 = cgc.copy %6 on @c reason "the hint asks for this device" : !cgc.tensor<gpu>
-    %8 = cgc.call @c::@join(%4, %7) : !cgc.object
-    %9 = cgc.transfer %8 from @c to [@driver] via shm reason "same node" : !cgc.object
-    cgc.output [%9]
+    %6 = cgc.copy %5 on @b reason "shm takes it from host memory" : !cgc.tensor<cpu>
+    %7 = cgc.transfer %6 from @b to [@c] via shm reason "same node" : !cgc.tensor<cpu>
+    %8 = cgc.copy %7 on @c reason "the hint asks for this device" : !cgc.tensor<gpu>
+    %9 = cgc.call @c::@join(%4, %8) : !cgc.object
+    %10 = cgc.transfer %9 from @c to [@driver] via shm reason "same node" : !cgc.object
+    cgc.output [%10]
   }
 }
 
@@ -72,7 +73,8 @@ cgc.graph @tensors_between_gpus level = scheduled, max_inflight = 10 {
   cgc.program @b {
     %0 = cgc.recv message 1 from @a via nccl order 2 : !cgc.tensor<default>
     %1 = cgc.call @b::@fwd(%0) : !cgc.tensor<gpu>
-    cgc.send %1 message 3 to [@c] via shm order 4
+    %2 = cgc.copy %1 on @b reason "shm takes it from host memory" : !cgc.tensor<cpu>
+    cgc.send %2 message 3 to [@c] via shm order 4
   }
   cgc.program @c {
     %0 = cgc.recv message 2 from @a via nccl order 3 : !cgc.tensor<default>
@@ -113,7 +115,8 @@ cgc.graph @tensors_between_gpus level = allocated, max_inflight = 10 {
   cgc.program @b {
     %0 = cgc.read @c1 messages [1] order 2 : !cgc.tensor<default>
     %1 = cgc.call @b::@fwd(%0) : !cgc.tensor<gpu>
-    cgc.write @c3(%1) messages [3] order 4
+    %2 = cgc.copy %1 on @b reason "shm takes it from host memory" : !cgc.tensor<cpu>
+    cgc.write @c3(%2) messages [3] order 4
   }
   cgc.program @c {
     %0 = cgc.read @c2 messages [2] order 3 : !cgc.tensor<default>

@@ -1,0 +1,226 @@
+"""
+How the arrays of an actor cross between its device and the host: the actor's end of `shm` tensors, and `cgc.copy`.
+
+Out: arrays anywhere in a value that is sent through host memory are copied to pinned memory beside the computation, all
+of them at once; the host waits, once for a message, before the channel takes them. In: each array is put into pinned
+memory, which gives the channel its memory back, and copied to the device on a stream of its own; only what is queued
+for computation later waits for it.
+
+An array arrives where it was made, on a device, if the receiver has one, and else on the host. What the user asks for
+beyond that is a `cgc.copy` in the graph, done by `to_device` and `to_host`.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from cgc.runtime import ray_internals, serialization
+from cgc.runtime.accelerators import base
+from cgc.runtime.accelerators.base import Accelerator, Array, PinnedMemory
+from cgc.runtime.accelerators.transfers import Departure, Transfers
+from cgc.runtime.handover import CARRIED
+from cgc.runtime.task_errors import ErrorValue
+
+
+class Crossing:
+    """
+    The crossing of one actor in one graph. For one thread, which enters it (`with`) where it pickles or unpickles.
+
+    The accelerator is looked for when the first array is met: an actor with a device may never use it from here.
+    """
+
+    def __init__(self, find: Callable[[], Accelerator]) -> None:
+        self._find = find
+        self._transfers: Transfers | None = None
+        self._leaving: list[Departure] = []
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        self._depth += 1
+        _thread.crossing = self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if not self._depth:
+            _thread.crossing = None
+            self.settle()
+
+    def leave(self, array: Array) -> PinnedMemory:
+        """Begin to copy an array to the host; the memory may be read after `settle`."""
+        transfers = self._started()
+        whole = transfers.accelerator.contiguous(array)
+        memory = transfers.accelerator.pinned(int(whole.nbytes))
+        self._leaving.append(transfers.download(whole, memory))
+        return memory
+
+    def settle(self) -> None:
+        """Wait until everything that leaves has been copied."""
+        while self._leaving:
+            self._leaving.pop().wait()
+
+    def enter(self, source: Any, shape: Sequence[int], dtype: Any) -> Array:
+        """Begin to copy bytes of the host to a new array, for use on the current stream."""
+        transfers = self._started()
+        octets = memoryview(source).cast("B")
+        memory = transfers.accelerator.pinned(octets.nbytes)
+        memory.view[:] = octets
+        return transfers.upload(memory, shape, dtype).wait()
+
+    def to_host(self, value: Any) -> Any:
+        """The value with its arrays on the host."""
+        accelerator = self._started().accelerator
+
+        def move(arrays: Sequence[Array]) -> list[Any]:
+            memories = [self.leave(array) for array in arrays]
+            self.settle()
+            return [
+                _alike(accelerator.host_array(memory, tuple(array.shape), array.dtype), array)
+                for memory, array in zip(memories, arrays, strict=True)
+            ]
+
+        # By exact type: a parameter of a module is pickled as one that has a tensor.
+        return _move(value, lambda each: type(each) is accelerator.array_type and accelerator.is_on_device(each), move)
+
+    def to_device(self, value: Any) -> Any:
+        """The value with its arrays on the device."""
+        accelerator = self._started().accelerator
+
+        def move(arrays: Sequence[Any]) -> list[Array]:
+            moved = []
+            for array in arrays:
+                source = accelerator.host_memory(accelerator.contiguous(array))
+                moved.append(_alike(self.enter(source, tuple(array.shape), array.dtype), array))
+            return moved
+
+        return _move(value, accelerator.is_on_host, move)
+
+    def _started(self) -> Transfers:
+        if self._transfers is None:
+            accelerator = self._find()
+            accelerator.device()  # says why, if Ray has given none
+            self._transfers = Transfers(accelerator)
+        return self._transfers
+
+
+class CrossingEncoder(serialization.Encoder):
+    """An encoder for values with arrays of a device."""
+
+    __slots__ = ("_crossing",)
+
+    def __init__(self, crossing: Crossing) -> None:
+        super().__init__()
+        self._crossing = crossing
+
+    def encode(self, value: Any) -> serialization.Message:
+        with self._crossing:
+            return super().encode(value)
+
+    def encode_many(
+        self, values: Sequence[Any], replace: Callable[[int, Exception], ErrorValue]
+    ) -> serialization.Message:
+        with self._crossing:
+            return super().encode_many(values, replace)
+
+
+def support(array_type: type, device: str) -> None:
+    """Let arrays of this type be sent through host memory, as those of torch's devices are."""
+    serialization.REDUCERS.setdefault(array_type, lambda array: reduce_array(array, device))
+
+
+def reduce_array(array: Array, device: str) -> Any:
+    """Pickle's reduction of an array of the kind of device called `device`, anywhere in a value."""
+    crossing = _thread.crossing
+    if crossing is None:  # in the driver, or in an exception
+        with Crossing(lambda: base.find(device)) as _:
+            return reduce_array(array, device)
+    octets = pickle.PickleBuffer(crossing.leave(array).view)
+    return _arrive, (octets, tuple(array.shape), array.dtype, bool(getattr(array, "requires_grad", False)))
+
+
+def _arrive(octets: Any, shape: tuple[int, ...], dtype: Any, requires_grad: bool) -> Any:
+    crossing = _thread.crossing
+    array = _on_host(octets, shape, dtype) if crossing is None else crossing.enter(octets, shape, dtype)
+    return array.requires_grad_() if requires_grad else array
+
+
+def _on_host(octets: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    """The array where there is no device."""
+    if type(dtype).__module__.partition(".")[0] == "torch":
+        from cgc.runtime import tensors
+
+        return tensors.rebuild_tensor(octets, dtype, shape, False)
+    from cgc.runtime import arrays
+
+    return arrays.rebuild_array(octets, dtype, shape, "C")
+
+
+def _alike(moved: Any, array: Any) -> Any:
+    return moved.requires_grad_() if getattr(array, "requires_grad", False) else moved
+
+
+def _move(value: Any, is_wanted: Callable[[Any], bool], move: Callable[[Sequence[Any]], list[Any]]) -> Any:
+    """The value with all arrays that are wanted replaced by what `move` makes of them, each once."""
+    if is_wanted(value):
+        return move([value])[0]
+    blob, splitter = ray_internals.dumps_in_band(
+        value, lambda *args, **kwargs: _Splitter(is_wanted, *args, **kwargs), None
+    )
+    if not splitter.taken:
+        return value
+    return _Joiner(io.BytesIO(blob), move(splitter.taken), splitter.kept).load()
+
+
+_KEPT = (*CARRIED, bytes, bytearray, str)
+"""Classes of objects that stay the same object when a value is copied."""
+
+
+class _Splitter(ray_internals.CloudPickler):  # type: ignore[misc]
+    """
+    Pickles a value without the arrays in it.
+
+    Attributes:
+        taken: The arrays, each once.
+        kept: Other objects that need not be pickled to be in the copy.
+    """
+
+    def __init__(self, is_wanted: Callable[[Any], bool], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.taken: list[Any] = []
+        self.kept: list[Any] = []
+        self._is_wanted = is_wanted
+        self._numbers: dict[int, int] = {}
+
+    def persistent_id(self, obj: Any) -> tuple[bool, int] | None:
+        wanted = self._is_wanted(obj)
+        if not wanted and not isinstance(obj, _KEPT):
+            return None
+        objects = self.taken if wanted else self.kept
+        number = self._numbers.setdefault(id(obj), len(objects))
+        if number == len(objects):
+            objects.append(obj)
+        return wanted, number
+
+
+class _Joiner(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, moved: Sequence[Any], kept: Sequence[Any]) -> None:
+        super().__init__(file)
+        self._moved = moved
+        self._kept = kept
+
+    def persistent_load(self, pid: tuple[bool, int]) -> Any:
+        wanted, number = pid
+        return self._moved[number] if wanted else self._kept[number]
+
+
+class _ThreadState(threading.local):
+    crossing: Crossing | None = None
+
+
+_thread = _ThreadState()
