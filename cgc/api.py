@@ -19,11 +19,12 @@ import subprocess
 import uuid
 import warnings
 import webbrowser
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import ray
 from ray.actor import ActorHandle
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from cgc.runtime.asyncio_driver import AsyncDriver
     from cgc.runtime.cluster import ActorInfo as ProbedActor
     from cgc.runtime.driver import Driver
+    from cgc.runtime.recovery import RestartingDriver
     from cgc.runtime.refs import GraphRef
     from cgc.runtime.status import ParticipantStatus
 
@@ -68,6 +70,8 @@ class CompileOptions:
         buffer_size_bytes: First size of a slot for values of static shape; other slots begin small and grow.
         ignore_surplus_inputs: Whether keyword inputs that the graph does not have are ignored, as Ray does it.
         max_channel_bytes: Limit of the graph's shared memory in bytes, 0 for none.
+        allow_leaf_nodes: Whether nodes that nobody uses are allowed, for the effect of their calls. Every output of an
+            execution waits for them and raises their errors.
         overlap_gpu_communication: Whether GPU communication overlaps with computation.
         default_communicator: For tensors and collectives that ask for a communicator and name none: `"create"` for
             one of the accelerator's kind, `"gloo"` for one that moves CPU tensors, a communicator, or None to refuse.
@@ -75,6 +79,10 @@ class CompileOptions:
         profile: Expected times of calls and links, or the file of it, such as `graph.profile(path)` has written.
         measure: Whether the actors note how long each operation takes, for `CompiledGraph.profile`.
         verify_each: Whether the IR is verified after every pass; None for graphs of fewer than 10,000 operations.
+        on_actor_death: `"fail"` ends the graph with an actor; `"restart"` compiles it again on the same actors once Ray
+            has restarted them (`max_restarts`), for at most a minute. Not with `enable_asyncio`.
+        idempotent: Whether a restart may run unfinished executions again, with the inputs that they had; the graph
+            keeps those meanwhile, without copying them. Otherwise their refs raise `ActorDiedError`.
         dump_dir: Directory for the numbered IR dumps `{nn}_{pass}.mlir`; None for what `CGC_DUMP` says.
         pipeline: The passes to run, with their options, instead of the default ones.
     """
@@ -88,12 +96,15 @@ class CompileOptions:
     buffer_size_bytes: int | None = None
     ignore_surplus_inputs: bool = False
     max_channel_bytes: int = 0
+    allow_leaf_nodes: bool = False
     overlap_gpu_communication: bool | None = None
     default_communicator: Communicator | str | None = "create"
     topology: Topology | str | None = None
     profile: CostModel | str | None = None
     measure: bool = False
     verify_each: bool | None = None
+    on_actor_death: Literal["fail", "restart"] = "fail"
+    idempotent: bool = False
     dump_dir: str | None = None
     pipeline: str | None = None
 
@@ -107,6 +118,12 @@ class CompileOptions:
             if value is not None and value < 0 and value != -1:
                 raise ValueError(f"{option} must be seconds, or -1 for no time-out, got {value!r}")
         _check_communicator(self.default_communicator)
+        if self.on_actor_death not in ("fail", "restart"):
+            raise ValueError(f"on_actor_death must be 'fail' or 'restart', got {self.on_actor_death!r}")
+        if self.on_actor_death == "restart" and self.enable_asyncio:
+            raise ValueError("on_actor_death='restart' is not supported with enable_asyncio yet; use graph.recompile()")
+        if self.idempotent and self.on_actor_death != "restart":
+            raise ValueError("idempotent says what a restart may do: it needs on_actor_death='restart'")
 
     @classmethod
     def of(cls, options: CompileOptions | None, settings: Mapping[str, Any]) -> CompileOptions:
@@ -152,33 +169,7 @@ def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: 
         CgcError: The compiler cannot compile it (see `cgc.errors`).
     """
     resolved = CompileOptions.of(options, settings).with_context().with_files()
-    # Checked before any actor is asked anything: a faulty graph is an error even where no actor answers.
-    handles = _run(_imported(dag, resolved), "verify-graph", resolved).unit.handles
-
-    from cgc.runtime.cluster import probe
-    from cgc.runtime.driver import DriverOptions, start_driver
-
-    infos = probe(handles)
-    unit = _imported(dag, resolved, {handles[symbol]: _placed(info, resolved) for symbol, info in infos.items()})
-    result = _run(unit, resolved.pipeline, resolved, actors_live=True)
-    programs = _with_id(result, f"{resolved.name}-{uuid.uuid4().hex[:12]}")
-    driver = start_driver(
-        programs,
-        unit.handles,
-        DriverOptions(
-            returns_list=isinstance(dag, MultiOutputNode),
-            enable_asyncio=resolved.enable_asyncio,
-            submit_timeout=resolved.submit_timeout,
-            get_timeout=resolved.get_timeout,
-            max_inflight_executions=resolved.max_inflight_executions,
-            max_buffered_results=resolved.max_buffered_results,
-            ignore_surplus_inputs=resolved.ignore_surplus_inputs,
-            max_channel_bytes=resolved.max_channel_bytes,
-            measure=resolved.measure,
-        ),
-        infos,
-    )
-    return CompiledGraph(dag, driver, result, programs, resolved)
+    return _compiled(dag, resolved, {})
 
 
 def lower(dag: DAGNode, options: CompileOptions | None = None, /, **settings: Any) -> PipelineResult:
@@ -226,16 +217,18 @@ class CompiledGraph:
     def __init__(
         self,
         dag: DAGNode,
-        driver: Driver | AsyncDriver,
+        driver: Driver | AsyncDriver | RestartingDriver,
         result: PipelineResult,
         programs: Mapping[str, Program],
         options: CompileOptions,
+        replaced: Mapping[ActorHandle, ActorHandle] | None = None,
     ) -> None:
         self.options = options
         self.programs = programs
         self._dag = dag
         self._driver = driver
         self._result = result
+        self._replaced = dict(replaced or {})
         # The driver's own methods: a wrapper would add a frame to each execution.
         self.execute = driver.execute  # type: ignore[method-assign]
         self.execute_async = driver.execute_async  # type: ignore[method-assign]
@@ -355,6 +348,38 @@ class CompiledGraph:
 
         return to_dot(self._result.unit.module)
 
+    def recompile(self, replace: Mapping[ActorHandle, ActorHandle] | None = None) -> CompiledGraph:
+        """
+        The same graph, compiled again and started; `replace` puts other actors in the place of (dead) ones.
+
+        This graph is torn down once the new one runs: results that have arrived stay readable, other refs raise
+        `ActorDiedError` if an actor's death has ended it. After an error nothing has changed.
+
+        Raises:
+            ValueError: A key of `replace` is no actor of the graph, or a value takes part already.
+            ActorDiedError: An actor of the new graph is dead.
+        """
+        graph = _compiled(self._dag, self.options, self._replaced_by(replace or {}))
+        self._driver.death()  # what pending refs raise, which teardown would hide
+        self.teardown()
+        return graph
+
+    def _replaced_by(self, replace: Mapping[ActorHandle, ActorHandle]) -> dict[ActorHandle, ActorHandle]:
+        """By actor of the DAG the one that takes its place, after one more replacement."""
+        bound = _imported(self._dag, self.options).handles.values()
+        present = {handle: self._replaced.get(handle, handle) for handle in bound}
+        for old, new in replace.items():
+            if old not in present.values():
+                known = ", ".join(map(str, present.values()))
+                raise ValueError(f"replace: {old} is no actor of the graph; those are {known}")
+            if not isinstance(new, ActorHandle):
+                raise TypeError(f"replace: the handle of an actor is needed in the place of {old}, got {new!r}")
+        chosen = {handle: replace.get(now, now) for handle, now in present.items()}
+        twice = next((now for now, count in Counter(chosen.values()).items() if count > 1), None)
+        if twice is not None:
+            raise ValueError(f"replace: {twice} would take two places in the graph")
+        return chosen
+
     def teardown(self, kill_actors: bool = False) -> None:
         """
         End the graph: its actors serve other calls and graphs afterwards (or are killed, if told so). Idempotent.
@@ -388,6 +413,61 @@ def render(dot: str, target: Path, view: bool = False) -> None:
     subprocess.run([program, f"-T{target.suffix[1:]}", "-o", str(target)], input=dot.encode(), check=True)
     if view:
         webbrowser.open(target.resolve().as_uri())
+
+
+@dataclass(frozen=True, slots=True)
+class _Compilation:
+    driver: Driver | AsyncDriver
+    result: PipelineResult
+    programs: Mapping[str, Program]
+
+
+def _compiled(dag: DAGNode, options: CompileOptions, replaced: Mapping[ActorHandle, ActorHandle]) -> CompiledGraph:
+    """The graph with some of its actors replaced by others."""
+    made = _compile_and_start(dag, options, replaced)
+    driver: Driver | AsyncDriver | RestartingDriver = made.driver
+    if options.on_actor_death == "restart":
+        from cgc.runtime.recovery import RestartingDriver
+
+        driver = RestartingDriver(
+            cast("Driver", driver),
+            lambda: cast("Driver", _compile_and_start(dag, options, replaced).driver),
+            idempotent=options.idempotent,
+        )
+    return CompiledGraph(dag, driver, made.result, made.programs, options, replaced)
+
+
+def _compile_and_start(
+    dag: DAGNode, options: CompileOptions, replaced: Mapping[ActorHandle, ActorHandle]
+) -> _Compilation:
+    # Checked before any actor is asked anything: a faulty graph is an error even where no actor answers.
+    bound = _run(_imported(dag, options), "verify-graph", options).unit.handles
+
+    from cgc.runtime.cluster import probe
+    from cgc.runtime.driver import DriverOptions, start_driver
+
+    found = probe({symbol: replaced.get(handle, handle) for symbol, handle in bound.items()})
+    infos = {bound[symbol]: info for symbol, info in found.items()}
+    unit = _imported(dag, options, {handle: _placed(info, options) for handle, info in infos.items()})
+    result = _run(unit, options.pipeline, options, actors_live=True)
+    programs = _with_id(result, f"{options.name}-{uuid.uuid4().hex[:12]}")
+    driver = start_driver(
+        programs,
+        {symbol: replaced.get(handle, handle) for symbol, handle in unit.handles.items()},
+        DriverOptions(
+            returns_list=isinstance(dag, MultiOutputNode),
+            enable_asyncio=options.enable_asyncio,
+            submit_timeout=options.submit_timeout,
+            get_timeout=options.get_timeout,
+            max_inflight_executions=options.max_inflight_executions,
+            max_buffered_results=options.max_buffered_results,
+            ignore_surplus_inputs=options.ignore_surplus_inputs,
+            max_channel_bytes=options.max_channel_bytes,
+            measure=options.measure,
+        ),
+        {symbol: infos[handle] for symbol, handle in unit.handles.items()},
+    )
+    return _Compilation(driver, result, programs)
 
 
 def _check_communicator(value: object) -> None:

@@ -67,7 +67,7 @@ class AsyncDriver(BaseDriver):
             execution = self._inlets.submitted
             for future in futures:  # the news of a death comes with a result, also if the death came before
                 future.set_result(GraphFailure(failure))
-        if self._returns_list:
+        if self.returns_list:
             return [GraphFuture(self, execution, output, output, future) for output, future in enumerate(futures)]
         return GraphFuture(self, execution, 0, None, futures[0])
 

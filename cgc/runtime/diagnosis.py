@@ -39,7 +39,8 @@ _STATES = {
     "Z": "its process has ended",
 }
 
-_RUNTIME = str(Path(__file__).parent)
+_NOT_THE_USERS = (str(Path(__file__).parent), str(Path(ray.__file__).parent), threading.__file__)
+"""Where the frames between the thread's start and the user's method come from."""
 
 
 def patience_after(timeout: float) -> float:
@@ -69,8 +70,7 @@ def read_stack(_instance: Any, graph: str) -> str:
     if frame is None:
         return "(the actor has no thread for the graph any more)"
     frames = traceback.extract_stack(frame)
-    own = (_RUNTIME, threading.__file__)
-    first = next((i for i, each in enumerate(frames) if not each.filename.startswith(own)), 0)
+    first = next((i for i, each in enumerate(frames) if not each.filename.startswith(_NOT_THE_USERS)), 0)
     return "".join(traceback.format_list(frames[first:]))
 
 

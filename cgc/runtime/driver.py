@@ -32,7 +32,7 @@ from cgc.runtime.cluster import PROBE_TIMEOUT, ActorInfo, probe
 from cgc.runtime.diagnosis import STACK_TIMEOUT, patience_after
 from cgc.runtime.inlets import Inlets
 from cgc.runtime.measure import Sample
-from cgc.runtime.outlets import BufferFullError, Outlets
+from cgc.runtime.outlets import PENDING, BufferFullError, Outlets
 from cgc.runtime.program import DRIVER, Program
 from cgc.runtime.refs import GraphRef, OutputRef
 from cgc.runtime.session import Session
@@ -135,9 +135,9 @@ class BaseDriver:
         context = DAGContext.get_current()
         self._session = session
         self._graph = program.graph
-        self._returns_list = options.returns_list
-        self._submit_timeout: float = _default(options.submit_timeout, context.submit_timeout)
-        self._get_timeout: float = _default(options.get_timeout, context.get_timeout)
+        self.returns_list = options.returns_list
+        self.submit_timeout: float = _default(options.submit_timeout, context.submit_timeout)
+        self.get_timeout: float = _default(options.get_timeout, context.get_timeout)
         self._max_inflight: int = _default(options.max_inflight_executions, context.max_inflight_executions)
         actors = {member.symbol: member.handle for member in session.members}
         self._inlets = Inlets(program, session.arena, actors, options.ignore_surplus_inputs)
@@ -153,6 +153,20 @@ class BaseDriver:
     def is_teardown(self) -> bool:
         """Whether the graph was torn down."""
         return self._session.is_down
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the death of an actor has ended the graph."""
+        return self._session.has_died
+
+    def death(self) -> Exception | None:
+        """The error that tells of it; None if there was no death. Asks Ray the first time, for up to a second."""
+        return self._session.failure() if self.has_died else None
+
+    @property
+    def actors(self) -> Mapping[str, ray.actor.ActorHandle]:
+        """The actors by symbol."""
+        return {member.symbol: member.handle for member in self._session.members}
 
     @property
     def infos(self) -> Mapping[str, ActorInfo]:
@@ -224,14 +238,14 @@ class BaseDriver:
     def _submit_timeout_error(self, error: _core.ChannelTimeout) -> ray.exceptions.RayChannelTimeoutError:
         return ray.exceptions.RayChannelTimeoutError(
             "If the execution is expected to take a long time, increase RAY_CGRAPH_submit_timeout which is currently "
-            f"{self._submit_timeout} seconds. Otherwise, this may indicate that execution is hanging. "
-            + self._explain_lateness(self._submit_timeout)
+            f"{self.submit_timeout} seconds. Otherwise, this may indicate that execution is hanging. "
+            + self._explain_lateness(self.submit_timeout)
         )
 
     def _get_timeout_error(self, timeout: float) -> ray.exceptions.RayChannelTimeoutError:
         return ray.exceptions.RayChannelTimeoutError(
             "If the execution is expected to take a long time, increase RAY_CGRAPH_get_timeout which is currently "
-            f"{self._get_timeout} seconds. Otherwise, this may indicate that the execution is hanging. "
+            f"{self.get_timeout} seconds. Otherwise, this may indicate that the execution is hanging. "
             + self._explain_lateness(timeout)
         )
 
@@ -270,7 +284,7 @@ class Driver(BaseDriver):
                     self._make_room(execution)
                 outlets.records[execution] = record = outlets.blank_record.copy()
                 try:
-                    self._submit(args, kwargs, self._submit_timeout)
+                    self._submit(args, kwargs, self.submit_timeout)
                 except BaseException as error:
                     # The first news of a death comes from `ray.get`, also if the death came before `execute`.
                     if not (isinstance(error, _core.ChannelClosed) and self._session.ended_untold):
@@ -281,7 +295,7 @@ class Driver(BaseDriver):
                 if inlets.passes_on:
                     for output, value in inlets.passed_on(args, kwargs):
                         record[output] = value
-            if self._returns_list:
+            if self.returns_list:
                 return [OutputRef(self, execution, output) for output in range(outlets.outputs)]
             return GraphRef(self, execution)
         except BaseException:  # KeyboardInterrupt perhaps, between the submission and the refs
@@ -296,7 +310,7 @@ class Driver(BaseDriver):
     def fetch(self, execution: int, output: int, timeout: float | None) -> Any:
         """One output, an `ErrorValue` perhaps. For `GraphRef.get`, see there."""
         if timeout is None:
-            timeout = self._get_timeout
+            timeout = self.get_timeout
         lock = self._fetch_lock
         if lock.locked():
             timeout = self._wait_for_other_reader(timeout)
@@ -313,6 +327,11 @@ class Driver(BaseDriver):
             self._raise_buffer_full(full.kept)
         except KeyError:
             raise RuntimeError("the result was handed out before, to a get that an exception interrupted") from None
+
+    def has_arrived(self, execution: int, output: int) -> bool:
+        """Whether an output is here, or was handed out: whether `fetch` can do without actors."""
+        record = self._outlets.records.get(execution)
+        return record is None or record[output] is not PENDING
 
     def drop(self, execution: int, output: int) -> None:
         """A ref went out of scope unread. May be called by the garbage collector anywhere, so it only leaves a note."""
@@ -340,17 +359,17 @@ class Driver(BaseDriver):
         if execution < self._room_until:
             return
         if self._fetch_lock.locked():
-            self._wait_for_other_reader(self._submit_timeout)
+            self._wait_for_other_reader(self.submit_timeout)
         try:
             with self._fetch_lock:
                 self._give_up_dropped()
                 while execution - outlets.finished >= self._max_inflight:
-                    if not outlets.discard_oldest(self._get_timeout):
+                    if not outlets.discard_oldest(self.get_timeout):
                         self._raise_if_too_many_inflight(execution - outlets.finished)
-                outlets.catch_up(execution - self._max_inflight, self._get_timeout)
+                outlets.catch_up(execution - self._max_inflight, self.get_timeout)
                 self._room_until = outlets.slowest + self._max_inflight
         except _core.ChannelTimeout:
-            raise self._get_timeout_error(self._get_timeout) from None
+            raise self._get_timeout_error(self.get_timeout) from None
         except _core.ChannelClosed:
             raise self._session.failure() from None
 

@@ -11,6 +11,7 @@ from cgc.runtime.task_errors import ErrorValue
 
 if TYPE_CHECKING:
     from cgc.runtime.driver import Driver
+    from cgc.runtime.recovery import RestartingDriver
 
 
 class GraphRef(CompiledDAGRef):  # type: ignore[misc]
@@ -21,12 +22,12 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
     """
 
     # Until __init__, which an interrupt may cut short; `__del__` runs even then.
-    _dag: Driver = None  # type: ignore[assignment]
+    _dag: Driver | RestartingDriver = None  # type: ignore[assignment]
     _output = 0
     _channel_index: int | None = None
     _ray_get_called = False
 
-    def __init__(self, driver: Driver, execution: int) -> None:
+    def __init__(self, driver: Driver | RestartingDriver, execution: int) -> None:
         self._dag = driver  # Ray's methods know these two names
         self._execution_index = execution
 
@@ -45,6 +46,16 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
         if type(value) is ErrorValue:
             raise value.to_exception()
         return value
+
+    def take(self, timeout: float | None) -> Any:
+        """The same for who passes the result on: an `ErrorValue` is handed out as it is."""
+        value = self._dag.fetch(self._execution_index, self._output, timeout)
+        self._ray_get_called = True
+        return value
+
+    def has_arrived(self) -> bool:
+        """Whether `get` needs no actor any more."""
+        return self._dag.has_arrived(self._execution_index, self._output)
 
     def __del__(self) -> None:
         if not self._ray_get_called and self._dag is not None:
@@ -68,7 +79,7 @@ ray_internals.refuse_serialization(GraphRef, "Serialization of CompiledDAGRef is
 class OutputRef(GraphRef):
     """A ref to one of several outputs."""
 
-    def __init__(self, driver: Driver, execution: int, output: int) -> None:
+    def __init__(self, driver: Driver | RestartingDriver, execution: int, output: int) -> None:
         self._dag = driver
         self._execution_index = execution
         self._output = output

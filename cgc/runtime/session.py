@@ -146,6 +146,14 @@ class Session:
         return self._failure is None and not self._is_down and self.arena.closed is not None
 
     @property
+    def has_died(self) -> bool:
+        """Whether the death of an actor has ended the graph, before anybody tore it down."""
+        if self._failure is not None:
+            return isinstance(self._failure, ray.exceptions.ActorDiedError)
+        closed = None if self._arena is None else self._arena.closed
+        return closed is not None and closed[0] in (protocol.CLOSED_BY_ACTOR_DEATH, protocol.CLOSED_BY_ACTOR_EXIT)
+
+    @property
     def ended_told(self) -> bool:
         """Whether the graph has ended, and the user knows: by teardown, or by an error that said why."""
         return self._is_down or self._failure is not None

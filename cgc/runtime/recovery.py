@@ -1,0 +1,328 @@
+"""
+A driver that outlives the deaths of its actors: `cgc.compile(dag, on_actor_death="restart")`.
+
+When Ray restarts an actor (`max_restarts`), the graph is compiled again on the same actors. What was submitted and not
+finished is submitted again if the user has declared the graph idempotent; otherwise those refs raise the death, and
+only later executions work. Results that had arrived stay readable in either case.
+
+Whoever notices the death starts the recovery in a thread of its own, so that everybody waits for it with a time-out,
+and Ctrl-C ends the waiting only. References to the driver that has died stay in the executions until they are read.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import ray
+import ray.actor
+import ray.exceptions
+
+from cgc.runtime import ray_internals
+from cgc.runtime.cluster import describe_handle
+from cgc.runtime.driver import Driver, GraphEndedError
+from cgc.runtime.measure import Sample
+from cgc.runtime.refs import GraphRef, OutputRef
+from cgc.runtime.status import ParticipantStatus
+from cgc.runtime.task_errors import fresh_copy
+
+RESTART_TIMEOUT = 60.0
+"""Seconds in which all actors of a graph must be alive again."""
+
+RESTART_POLL = 0.05
+"""Seconds between two calls to an actor that is being restarted."""
+
+JOIN_TIMEOUT = 5.0
+"""Seconds that `teardown` waits for a recovery to notice."""
+
+logger = logging.getLogger(__name__)
+
+_ENDED = (ray.exceptions.ActorDiedError, ray.exceptions.RayChannelError)
+
+
+@dataclass(slots=True)
+class _Execution:
+    """
+    One that has outputs to be claimed.
+
+    Attributes:
+        outputs: Where each comes from; None for one that was claimed or given up.
+        inputs: What it was submitted with, if it may be submitted again.
+        failure: Why its outputs that have not arrived never will.
+    """
+
+    outputs: list[GraphRef | None]
+    inputs: tuple[tuple[Any, ...], dict[str, Any]] | None
+    failure: Exception | None = None
+
+
+class RestartingDriver:
+    """
+    Executes a graph like `Driver`, and restarts it when an actor of it has died. Thread-safe.
+
+    Args:
+        driver: The driver of the graph as it was first compiled.
+        rebuild: Compiles the graph again on the same actors, and starts it.
+        idempotent: Whether executions may run again, from the inputs that they had; those are kept, not copied.
+    """
+
+    def __init__(self, driver: Driver, rebuild: Callable[[], Driver], *, idempotent: bool) -> None:
+        self._driver = driver
+        self._rebuild = rebuild
+        self._idempotent = idempotent
+        self._id = driver.get_id()
+        self._returns_list = driver.returns_list
+        self._executions: dict[int, _Execution] = {}
+        self._submitted = 0
+        self._dropped: deque[tuple[int, int]] = deque()
+        self._submit_lock = threading.Lock()
+        self._changed = threading.Condition()
+        """Guards what follows; notified when a recovery has ended."""
+        self._recovery: threading.Thread | None = None
+        self._failure: Exception | None = None
+        self._is_down = False
+
+    @property
+    def is_teardown(self) -> bool:
+        """Whether the graph was torn down."""
+        return self._is_down or (self._recovery is None and self._driver.is_teardown)
+
+    @property
+    def start_refs(self) -> Mapping[ray.actor.ActorHandle, ray.ObjectRef[Any]]:
+        """By actor the call that started its present loop."""
+        return self._driver.start_refs
+
+    def get_id(self) -> str:
+        """The graph's first id, which stays; in messages each restart has one of its own."""
+        return self._id
+
+    def status(self, stacks: bool = False) -> list[ParticipantStatus]:
+        """What each actor is doing now."""
+        return self._driver.status(stacks)
+
+    def measurements(self) -> dict[str, list[list[Sample]]]:
+        """What has been measured since the last restart."""
+        return self._driver.measurements()
+
+    def execute(self, *args: Any, **kwargs: Any) -> GraphRef | list[GraphRef]:
+        """Submit one execution, after a recovery if need be. Raises as `Driver.execute`, or why it cannot recover."""
+        deadline = _deadline(self._driver.submit_timeout)
+        while True:
+            driver = self._wait_for_recovery(deadline)
+            if self._failure is not None:
+                raise fresh_copy(self._failure)
+            try:
+                with self._submit_lock:
+                    self._give_up_dropped()
+                    execution = self._submitted
+                    refs = driver.execute(*args, **kwargs)
+                    outputs: list[Any] = refs if isinstance(refs, list) else [refs]
+                    inputs = (args, kwargs) if self._idempotent else None
+                    self._executions[execution] = _Execution(outputs, inputs)
+                    self._submitted = execution + 1
+            except _ENDED:
+                if not self._recovers_from(driver):
+                    raise
+                continue
+            if self._returns_list:
+                return [OutputRef(self, execution, output) for output in range(len(outputs))]
+            return GraphRef(self, execution)
+
+    async def execute_async(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: the graph was not compiled for asyncio."""
+        raise ValueError("Use execute if enable_asyncio=False")
+
+    def fetch(self, execution: int, output: int, timeout: float | None) -> Any:
+        """One output, an `ErrorValue` perhaps. For `GraphRef.get`, see there."""
+        deadline = _deadline(self._driver.get_timeout if timeout is None else timeout)
+        while True:
+            driver = self._wait_for_recovery(deadline)
+            entry = self._executions.get(execution)
+            source = None if entry is None else entry.outputs[output]
+            if entry is None or source is None:
+                raise RuntimeError("the result was handed out before, to a get that an exception interrupted")
+            try:
+                value = source.take(_remaining(deadline))
+            except _ENDED:
+                failure = entry.failure or self._failure
+                if failure is not None:
+                    raise fresh_copy(failure) from None
+                if entry.outputs[output] is source and not self._recovers_from(driver):
+                    raise
+                continue
+            self._claimed(execution, entry, output)
+            return value
+
+    def has_arrived(self, execution: int, output: int) -> bool:
+        """Whether an output is here, or was handed out."""
+        entry = self._executions.get(execution)
+        return entry is None or not _is_missing(entry.outputs[output])
+
+    def drop(self, execution: int, output: int) -> None:
+        """A ref went out of scope unread. May be called by the garbage collector anywhere, so it only leaves a note."""
+        self._dropped.append((execution, output))
+
+    def death(self) -> Exception | None:
+        """Why the graph has ended for good, if an actor's death was it."""
+        return self._failure or (None if self._recovery is not None else self._driver.death())
+
+    def teardown(self, kill_actors: bool = False) -> None:
+        """End the graph, and a recovery that is going on. Idempotent."""
+        with self._changed:
+            self._is_down = True
+            recovery = self._recovery
+        if recovery is not None:
+            recovery.join(JOIN_TIMEOUT)
+        self._driver.teardown(kill_actors)
+
+    def _wait_for_recovery(self, deadline: float | None) -> Driver:
+        with self._changed:
+            while self._recovery is not None:
+                remaining = None if deadline is None else deadline - time.monotonic()
+                if remaining is not None and remaining <= 0:
+                    raise ray.exceptions.RayChannelTimeoutError(
+                        f"graph {self._id} is being restarted after the death of an actor: {self._driver.death()}"
+                    )
+                self._changed.wait(remaining)
+            return self._driver
+
+    def _recovers_from(self, driver: Driver) -> bool:
+        """After `driver` has raised: whether that was a death that is recovered from; starts the recovery."""
+        with self._changed:
+            if self._is_down or self._failure is not None:
+                return False
+            if self._driver is not driver or self._recovery is not None:
+                return True
+            if not driver.has_died:
+                return False
+            self._recovery = threading.Thread(
+                target=self._recover, args=(driver,), name=f"cgc-{self._id}-recovery", daemon=True
+            )
+            self._recovery.start()
+            return True
+
+    def _recover(self, dead: Driver) -> None:
+        """The thread of a recovery."""
+        failure: Exception | None = None
+        try:
+            deadline = time.monotonic() + RESTART_TIMEOUT
+            while not self._try_to_recover(dead, deadline):
+                dead = self._driver
+        except Exception as error:
+            failure = error
+            logger.warning("graph %s cannot be restarted: %s", self._id, error)
+        with self._changed:
+            self._failure = None if failure is None else fresh_copy(failure)
+            self._recovery = None
+            self._changed.notify_all()
+
+    def _try_to_recover(self, dead: Driver, deadline: float) -> bool:
+        """Start the graph again and submit what is unfinished; False if another actor has died meanwhile."""
+        death = dead.death() or ray.exceptions.RayChannelError(f"graph {self._id} has ended")
+        logger.warning("graph %s is being restarted: %s", self._id, death)
+        dead.teardown()
+        wait_until_alive(dead.actors, death, deadline)
+        try:
+            driver = self._rebuild()
+        except ray.exceptions.RayActorError:
+            if time.monotonic() > deadline:
+                raise
+            return False
+        with self._changed:
+            self._driver = driver
+            if self._is_down:
+                driver.teardown()
+                return True
+        try:
+            with self._submit_lock:
+                self._give_up_dropped()
+                self._submit_again(driver, death)
+        except _ENDED:
+            if not driver.has_died or time.monotonic() > deadline:
+                raise
+            return False
+        return True
+
+    def _submit_again(self, driver: Driver, death: Exception) -> None:
+        """
+        Executions with outputs that have not arrived run again, or fail; in the order of their submission.
+
+        They find room: no more of them than `max_inflight_executions` can be unfinished.
+        """
+        for entry in list(self._executions.values()):
+            missing = [place for place, source in enumerate(entry.outputs) if _is_missing(source)]
+            if not missing or entry.failure is not None:
+                continue
+            if entry.inputs is None:
+                entry.failure = fresh_copy(death)
+                continue
+            args, kwargs = entry.inputs
+            refs = driver.execute(*args, **kwargs)
+            outputs = refs if isinstance(refs, list) else [refs]
+            for place in missing:
+                entry.outputs[place] = outputs[place]
+
+    def _claimed(self, execution: int, entry: _Execution, output: int) -> None:
+        entry.outputs[output] = None
+        if not any(source is not None for source in entry.outputs):
+            self._executions.pop(execution, None)
+
+    def _give_up_dropped(self) -> None:
+        while self._dropped:
+            execution, output = self._dropped.popleft()
+            entry = self._executions.get(execution)
+            if entry is not None:
+                self._claimed(execution, entry, output)
+
+
+def wait_until_alive(actors: Mapping[str, ray.actor.ActorHandle], death: Exception, deadline: float) -> None:
+    """
+    Wait until Ray has restarted all actors.
+
+    Raises `ActorDiedError` for one that Ray will not restart, and `GetTimeoutError` at the deadline.
+    """
+    for symbol, actor in actors.items():
+        while not _answers(symbol, actor, death, deadline):
+            time.sleep(RESTART_POLL)
+
+
+def _answers(symbol: str, actor: ray.actor.ActorHandle, death: Exception, deadline: float) -> bool:
+    label = describe_handle(symbol, actor)
+    try:
+        ray.get(ray_internals.call_on_actor(actor, _nothing), timeout=max(0.0, deadline - time.monotonic()))
+    except ray.exceptions.ActorDiedError as error:
+        raise ray_internals.prefix_actor_error(
+            GraphEndedError.of(error),
+            f"Actor {label} has died and has no restarts left (max_restarts): give it more, or put another actor in "
+            "its place with graph.recompile(replace={dead: new}). ",
+        ) from death
+    except ray.exceptions.GetTimeoutError:
+        raise ray.exceptions.GetTimeoutError(
+            f"actor {label} was not restarted within {RESTART_TIMEOUT:g} s after a death: {death}"
+        ) from death
+    except ray.exceptions.RayActorError:  # it is being restarted
+        if time.monotonic() > deadline:
+            raise
+        return False
+    return True
+
+
+def _nothing(_instance: object) -> None:
+    """An actor that runs this is alive."""
+
+
+def _is_missing(source: GraphRef | None) -> bool:
+    return source is not None and not source.has_arrived()
+
+
+def _deadline(timeout: float) -> float | None:
+    return None if timeout < 0 else time.monotonic() + timeout
+
+
+def _remaining(deadline: float | None) -> float:
+    return -1.0 if deadline is None else max(0.0, deadline - time.monotonic())

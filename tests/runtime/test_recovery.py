@@ -1,0 +1,274 @@
+"""Graphs that outlive their actors: real kills, Ray's restarts, and other actors in the place of dead ones."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import ray
+from ray.dag import InputNode, MultiOutputNode
+from ray.exceptions import ActorDiedError, RayChannelError, RayChannelTimeoutError
+
+import cgc
+from cgc.runtime import recovery
+from tests.runtime.helpers import DEADLINE, Actor, Gate, eventually, pass_through
+
+pytestmark = pytest.mark.usefixtures("ray_session", "clean_shared_memory")
+
+
+def restartable(count: int, restarts: int = 3) -> list[Any]:
+    return [Actor.options(max_restarts=restarts).remote() for _ in range(count)]
+
+
+def kill(actor: Any) -> None:
+    os.kill(ray.get(actor.pid.remote()), signal.SIGKILL)
+
+
+@contextmanager
+def compiled(build: Callable[..., Any], *actors: Any, **options: Any) -> Iterator[cgc.CompiledGraph]:
+    with InputNode() as inp:
+        dag = build(inp, *actors)
+    with cgc.compile(dag, **options) as graph:
+        yield graph
+
+
+def echo(inp: Any, actor: Any) -> Any:
+    return actor.echo.bind(inp)
+
+
+def apply(inp: Any, actor: Any) -> Any:
+    return actor.apply.bind(inp)
+
+
+def chain(inp: Any, first: Any, second: Any) -> Any:
+    return second.apply.bind(first.echo.bind(inp))
+
+
+def fork(inp: Any, left: Any, right: Any) -> Any:
+    return MultiOutputNode([left.echo.bind(inp), right.apply.bind(inp)])
+
+
+RESTART = {"on_actor_death": "restart"}
+AGAIN = {"on_actor_death": "restart", "idempotent": True}
+
+
+# On actors that Ray restarts.
+
+
+def test_unfinished_executions_run_again_and_deliver_their_values():
+    gate = Gate.remote()
+    first, second = restartable(2)
+
+    def block(_: Any) -> str:
+        ray.get(gate.open.remote("running"))
+        ray.get(gate.wait.remote("go on"))
+        return "blocked"
+
+    with compiled(chain, first, second, **AGAIN) as graph:
+        arrived = graph.execute(lambda _: "arrived")
+        assert ray.get(graph.execute(lambda _: "read")) == "read"
+        pending = [graph.execute(block), *(graph.execute(lambda _, n=n: n) for n in range(3))]
+        ray.get(gate.wait.remote("running"))
+        kill(second)
+        ray.get(gate.open.remote("go on"))
+        assert ray.get(pending) == ["blocked", 0, 1, 2]
+        assert ray.get(arrived) == "arrived"
+        assert ray.get(graph.execute(lambda _: "later")) == "later"
+
+
+def test_without_idempotence_pending_refs_fail_and_later_executions_work():
+    gate = Gate.remote()
+    (actor,) = restartable(1)
+    with compiled(apply, actor, **RESTART) as graph:
+        arrived = graph.execute(lambda _: "arrived")
+        refs = [graph.execute(lambda _: pass_through(gate, "lost")), graph.execute(lambda _: 1)]
+        ray.get(gate.wait.remote("lost entered"))
+        kill(actor)
+        for ref in refs:
+            with pytest.raises(ActorDiedError):
+                ray.get(ref)
+        assert ray.get(arrived) == "arrived"
+        assert ray.get([graph.execute(lambda _, n=n: n) for n in range(5)]) == [0, 1, 2, 3, 4]
+
+
+def test_the_same_graph_survives_several_deaths():
+    actors = restartable(2)
+    with compiled(fork, *actors, **AGAIN) as graph:
+        identity = graph.get_id()
+        for number in range(4):
+            kill(actors[number % 2])
+            refs = [graph.execute(lambda _: number) for _ in range(3)]
+            assert [ray.get(left)(0) for left, _ in refs] == [number] * 3
+            assert [ray.get(right) for _, right in refs] == [number] * 3
+        assert graph.get_id() == identity
+        assert not graph.is_teardown
+    assert graph.is_teardown
+    with pytest.raises(RayChannelError):
+        graph.execute(1)
+
+
+def test_outputs_that_were_read_are_not_delivered_again():
+    gate = Gate.remote()
+    left, right = restartable(2)
+    with compiled(fork, left, right, **AGAIN) as graph:
+        first, second = graph.execute(lambda _: pass_through(gate, "half"))
+        assert callable(ray.get(first))
+        ray.get(gate.wait.remote("half entered"))
+        kill(right)
+        ray.get(gate.open.remote("half"))
+        assert ray.get(second, timeout=60) is None
+        with pytest.raises(ValueError, match="only be called once"):
+            ray.get(first)
+
+
+def test_as_many_unfinished_executions_as_may_be_in_flight():
+    gate = Gate.remote()
+    left, right = restartable(2)
+    with compiled(fork, left, right, max_inflight_executions=2, **AGAIN) as graph:
+        refs = [graph.execute(lambda _, n=n: (pass_through(gate, "crowd"), n)[1]) for n in range(2)]
+        assert all(callable(ray.get(first)) for first, _ in refs)
+        ray.get(gate.wait.remote("crowd entered"))
+        kill(right)
+        ray.get(gate.open.remote("crowd"))
+        assert ray.get([second for _, second in refs], timeout=60) == [0, 1]
+
+
+def test_an_actor_without_restarts_ends_the_graph_with_a_clear_error():
+    alive, mortal = restartable(1)[0], Actor.remote()
+    with compiled(chain, alive, mortal, **AGAIN) as graph:
+        assert ray.get(graph.execute(lambda _: 1)) == 1
+        kill(mortal)
+        for _ in range(2):
+            with pytest.raises(
+                ActorDiedError, match=r"@Actor_1 \(Actor, actor \w+\) has died and has no restarts left"
+            ):
+                ray.get(graph.execute(lambda _: 1))
+        with pytest.raises(ActorDiedError, match=r"recompile\(replace="):
+            graph.execute(1)
+
+
+def test_a_get_does_not_wait_longer_than_its_time_out(monkeypatch):
+    monkeypatch.setattr(recovery, "RESTART_TIMEOUT", 3.0)
+    gate = Gate.remote()
+
+    @ray.remote(max_restarts=1)
+    class Slow:
+        def __init__(self, gate: Any) -> None:
+            ray.get(gate.wait.remote("constructor"))
+
+        def apply(self, function: Any) -> Any:
+            return function(self)
+
+        def pid(self) -> int:
+            return os.getpid()
+
+    ray.get(gate.open.remote("constructor"))
+    actor = Slow.remote(gate)
+    with compiled(apply, actor, **AGAIN) as graph:
+        closed = Gate.remote()
+        ref = graph.execute(lambda _, closed=closed: ray.get(closed.wait.remote("never")))
+        os.kill(ray.get(actor.pid.remote()), signal.SIGSTOP)
+        with pytest.raises(RayChannelTimeoutError):
+            ref.get(timeout=0.2)
+        os.kill(graph._driver._driver.infos["Slow_0"].pid, signal.SIGKILL)
+        eventually(lambda: graph._driver._driver.has_died, "the death is seen")
+        with pytest.raises(RayChannelTimeoutError, match="being restarted after the death"):
+            ref.get(timeout=0.01)
+        ray.get(closed.open.remote("never"))
+        assert ref.get(timeout=60) is None
+
+
+def test_inputs_and_threads_are_let_go():
+    class Held:
+        pass
+
+    (actor,) = restartable(1)
+    with compiled(echo, actor, **AGAIN) as graph:
+        kill(actor)
+        held = [graph.execute(Held()) for _ in range(3)]
+        ray.get(held[0])
+        del held
+        assert ray.get(graph.execute(1)) == 1
+        assert graph._driver._executions == {}
+        assert not [thread for thread in threading.enumerate() if thread.name.endswith("-recovery")]
+    del graph
+    gc.collect()
+
+
+def test_teardown_during_a_recovery():
+    (actor,) = restartable(1)
+    with compiled(echo, actor, **AGAIN) as graph:
+        kill(actor)
+        ref = graph.execute(1)
+        eventually(lambda: graph._driver._driver.has_died, "the death is seen")
+        with pytest.raises(RayChannelTimeoutError, match="being restarted"):
+            ref.get(timeout=0.001)
+    assert graph.is_teardown
+    with pytest.raises((ActorDiedError, RayChannelError)):
+        ref.get(timeout=DEADLINE)
+    eventually(lambda: ray.get(actor.threads.remote()) == [], "no loop is left")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_actor_death": "retry"}, "on_actor_death must be 'fail' or 'restart', got 'retry'"),
+        ({"idempotent": True}, "needs on_actor_death='restart'"),
+        ({"on_actor_death": "restart", "enable_asyncio": True}, r"not supported with enable_asyncio"),
+    ],
+)
+def test_options_that_make_no_sense(options, message):
+    with pytest.raises(ValueError, match=message):
+        cgc.CompileOptions(**options)
+
+
+# On other actors.
+
+
+def test_recompile_with_another_actor_in_the_place_of_a_dead_one(kill_actor):
+    first, second, third = Actor.remote(1), Actor.remote(10), Actor.remote(100)
+
+    def build(inp: Any, left: Any, right: Any) -> Any:
+        return right.add.bind(left.add.bind(inp))
+
+    with compiled(build, first, second) as old:
+        assert ray.get(old.execute(0)) == 11
+        pending = old.execute(0)
+        kill_actor(second)
+        with old.recompile(replace={second: third}) as graph:
+            assert old.is_teardown
+            assert ray.get(graph.execute(0)) == 101
+            with pytest.raises(ActorDiedError):
+                ray.get([pending, old.execute(0)])
+            with graph.recompile(replace={third: Actor.remote(1000)}) as again:
+                assert ray.get(again.execute(0)) == 1001
+
+
+def test_recompile_on_the_same_actors():
+    (actor,) = restartable(1)
+    with compiled(echo, actor) as old:
+        kill(actor)
+        recovery.wait_until_alive({"echo": actor}, RayChannelError("killed"), time.monotonic() + DEADLINE)
+        with old.recompile() as graph:
+            assert ray.get(graph.execute(1)) == 1
+
+
+def test_a_recompilation_that_is_refused_changes_nothing():
+    actor, other, stranger = Actor.remote(), Actor.remote(), Gate.remote()
+    with compiled(chain, actor, other) as graph:
+        with pytest.raises(ValueError, match=r"is no actor of the graph; those are Actor\(Actor"):
+            graph.recompile(replace={stranger: actor})
+        with pytest.raises(ValueError, match="would take two places"):
+            graph.recompile(replace={actor: other})
+        with pytest.raises(TypeError, match="handle of an actor is needed"):
+            graph.recompile(replace={actor: "other"})
+        with pytest.raises(RuntimeError, match="has no attribute 'echo'"):
+            graph.recompile(replace={actor: stranger})
+        assert ray.get(graph.execute(lambda _: 1)) == 1
