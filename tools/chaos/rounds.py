@@ -234,9 +234,11 @@ class _Player:
 
     def _refuse_input(self, execution: int) -> None:
         bad: list[Any] = [faults.unpicklable_input(execution)] * max(self.graph.parts, 1)
-        self.report.counts["fault input"] += 1
         try:
             self.compiled.execute(*bad)
+        except CapacityExceeded:  # told before the inputs are looked at
+            self.report.counts["capacity exceeded"] += 1
+            return
         except TypeError as error:
             if bad[0].tag not in str(error):
                 self.report.problems.append(f"the refusal of an input does not say why: {error}")
@@ -245,6 +247,7 @@ class _Player:
         else:
             if not self.may_end:
                 self.report.problems.append("an input that cannot be pickled was accepted")
+        self.report.counts["fault input"] += 1
 
     def _read_one(self) -> None:
         """Read one output, of any execution; at times with a time-out that is too short."""
