@@ -1,0 +1,203 @@
+"""
+Graphs of the zoo on adversarial devices, in one process: the workers' own steps, each actor in a thread of its own.
+
+The compiler makes the programs, `link` makes the steps, messages go through a real arena; only the devices, and the
+communicator that queues meetings on their streams, are the adversary's. What the methods compute is arithmetic that
+tells every path through the graph from every other one, so that a value that is late, early or of another execution
+changes the result.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from adversary import AdversarialArray, AdversarialDevice, World
+
+from cgc.ir import CallOp, InputOp, OutputOp, TensorType, graphs_of
+from cgc.ir.importer import import_graph
+from cgc.passes.graph_view import body_of, set_type
+from cgc.passes.manager import PassManager
+from cgc.passes.registry import PASSES, passes_of
+from cgc.runtime import _core, protocol
+from cgc.runtime.communicators.groups import JoinOrder, WorkerGroups
+from cgc.runtime.inlets import Inlets
+from cgc.runtime.link import link
+from cgc.runtime.outlets import Outlets
+from cgc.runtime.program import DRIVER, Call, Program
+from cgc.runtime.task_errors import ErrorValue
+
+ZOO_FILE = Path(__file__).parents[3] / "tools" / "zoo" / "graphs.py"
+EXECUTIONS = 3
+SHAPE = (2, 3)
+DEADLINE = 30.0
+
+
+def load_zoo() -> dict[str, Callable[[], Any]]:
+    """The zoo's graphs by name."""
+    spec = importlib.util.spec_from_file_location("zoo_graphs", ZOO_FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["zoo_graphs"] = module
+    spec.loader.exec_module(module)
+    zoo: dict[str, Callable[[], Any]] = module.ZOO
+    return zoo
+
+
+ZOO = load_zoo()
+
+
+def compute(actor: str, method: str, count: int, values: Sequence[Any]) -> Any:
+    """What a method makes of its arguments, arrays of NumPy or of a device: depends on everything, and on its order."""
+    total = values[0] * 3 + float(sum(map(ord, actor + method)) % 7)
+    for number, value in enumerate(values[1:], start=2):
+        total = total * 0.5 + value * float(number)
+    results = tuple(total * 0.25 + float(number) for number in range(count))
+    return results[0] if count == 1 else results
+
+
+@cache
+def compiled(name: str, streams: bool) -> dict[str, Program]:
+    """The programs of a graph of the zoo, whose input goes to the devices."""
+    unit = import_graph(ZOO[name]())
+    (graph,) = graphs_of(unit.module)
+    for operation in body_of(graph).body.block.ops:
+        if isinstance(operation, InputOp):
+            set_type(operation.results[0], TensorType.of("gpu", request="auto"))
+    text = ",".join("overlap-comm{streams}" if streams and each == "overlap-comm" else each for each in PASSES)
+    programs: dict[str, Program] = PassManager(passes_of(text)).run(unit).products["programs"]
+    return programs
+
+
+@cache
+def expected(name: str) -> list[list[np.ndarray]]:
+    """The outputs of each execution, computed one call after the other with NumPy."""
+    unit = import_graph(ZOO[name]())
+    (graph,) = graphs_of(unit.module)
+    executions = []
+    for execution in range(EXECUTIONS):
+        of: dict[Any, Any] = {}
+        for operation in body_of(graph).body.block.ops:
+            if isinstance(operation, InputOp):
+                of[operation.results[0]] = input_of(execution)
+            elif isinstance(operation, CallOp):
+                arguments = [of[value] for value in operation.operands]
+                made = compute(operation.actor, operation.method, len(operation.results), arguments)
+                of.update(zip(operation.results, made if isinstance(made, tuple) else (made,), strict=True))
+            elif isinstance(operation, OutputOp):
+                executions.append([of[value] for value in operation.operands])
+    return executions
+
+
+def input_of(execution: int) -> np.ndarray:
+    return np.arange(6, dtype=np.float64).reshape(SHAPE) + 10.0 * execution
+
+
+class QueuedCommunicator:
+    """What a device's own communicator is to the steps: it queues meetings on the current stream."""
+
+    def __init__(self, device: AdversarialDevice) -> None:
+        self._device = device
+
+    def initialize(self, rank: int) -> None:
+        assert rank == self._device.number
+
+    def queue_send(self, array: AdversarialArray, peer: int) -> None:
+        self._device.send(array, peer)
+
+    def queue_recv(self, into: AdversarialArray, peer: int) -> None:
+        self._device.receive(into, peer)
+
+    def destroy(self) -> None: ...
+
+
+class Machine:
+    """The actors of one graph in one world; `run` executes the graph some times and checks its numbers."""
+
+    def __init__(self, name: str, world: World, streams: bool) -> None:
+        self.name = name
+        self.world = world
+        self.programs = compiled(name, streams)
+        self.actors = [actor for actor in self.programs if actor != DRIVER]
+        world.hosts = len(self.actors) + 1
+        self.failures: list[BaseException] = []
+        channels = {channel.index: channel for program in self.programs.values() for channel in program.channels}
+        rings = [(len(channel.readers), channel.slots, channel.slot_bytes) for _, channel in sorted(channels.items())]
+        self.arena = _core.Arena.create(rings, len(self.actors) + 1)
+
+    def run(self) -> None:
+        threads = [threading.Thread(target=self._serve, args=(rank,), daemon=True) for rank in range(len(self.actors))]
+        program = self.programs[DRIVER]
+        inlets = Inlets(program, self.arena, dict.fromkeys(self.actors))  # type: ignore[arg-type]
+        outlets = Outlets(program, self.arena, EXECUTIONS)
+        for thread in threads:
+            thread.start()
+        try:
+            for execution in range(EXECUTIONS):
+                outlets.records[execution] = outlets.blank_record.copy()
+                inlets.submit((input_of(execution),), {}, DEADLINE)
+            for execution, wanted in enumerate(expected(self.name)):
+                for output, value in enumerate(wanted):
+                    np.testing.assert_array_equal(self._value(outlets, execution, output), value)
+        finally:
+            self.arena.close(protocol.CLOSED_BY_TEARDOWN, 0)
+            self.world.stopped = True
+            for thread in threads:
+                thread.join(DEADLINE)
+        assert not self.failures, self.failures
+
+    def _value(self, outlets: Outlets, execution: int, output: int) -> Any:
+        try:
+            value = outlets.claim(execution, output, DEADLINE)
+        except _core.ChannelClosed:
+            raise AssertionError(f"a worker failed: {self.failures}") from None
+        assert type(value) is not ErrorValue, value
+        return value
+
+    def _serve(self, rank: int) -> None:
+        actor = self.actors[rank]
+        program = self.programs[actor]
+        device = AdversarialDevice(self.world, rank)
+        ranks = {symbol: number for number, symbol in enumerate(self.actors)}
+        orders = {
+            spec.name: JoinOrder(f"{id(self)}/{spec.name}/{actor}", QueuedCommunicator(device), ranks)  # type: ignore[arg-type]
+            for spec in program.communicators
+        }
+        groups = WorkerGroups(orders, actor, device) if orders else None
+        try:
+            steps = link(program, _instance(actor, program), self.arena, groups, device)
+            if groups is not None:
+                groups.join(self.arena, rank + 1)
+            for _ in range(EXECUTIONS):
+                for step in steps:
+                    step()
+        except _core.ChannelClosed:
+            pass
+        except BaseException as error:
+            self.failures.append(error)
+            self.arena.close(protocol.CLOSED_BY_WORKER_FAILURE, rank + 1)
+        finally:
+            if groups is not None:
+                groups.leave()
+            self.arena.set_state(rank + 1, protocol.STATE_EXITED)
+
+
+def _instance(actor: str, program: Program) -> Any:
+    """An object with the methods that a program calls."""
+    counts = {call.method: len(call.into) for call in program.operations if isinstance(call, Call)}
+    methods = {method: _method(actor, method, count) for method, count in counts.items()}
+    return type("Actor", (), methods)()
+
+
+def _method(actor: str, name: str, count: int) -> Callable[..., Any]:
+    def method(self: Any, *values: Any) -> Any:
+        return compute(actor, name, count, values)
+
+    return method
