@@ -59,5 +59,5 @@ def table(simulation: Simulation) -> str:
     for start, cells in rows:
         line = "  ".join(cells.get(index, "").ljust(width) for index, width in enumerate(widths))
         lines.append(f"{start:>10.1f}  {line}".rstrip())
-    lines.append(f"{simulation.makespan:>10.1f}  end")
+    lines.append(f"{simulation.makespan:>10.1f}  end; * is the longest path")
     return "\n".join(lines) + "\n"

@@ -1,31 +1,35 @@
 """
 From IR to Graphviz: one cluster per participant, its operations from top to bottom, messages as edges between them.
 
-The colours are those of Okabe and Ito, which people with any colour vision can tell apart; kinds differ in shape and
-text too. What lies on the longest path of one execution, as the cost model predicts it, has a thick outline.
+Streams, and the two halves of the driver, are lanes of their actor's cluster. The colours are those of Okabe and Ito,
+which people with any colour vision can tell apart; kinds differ in shape and text too. What lies on the longest path of
+one execution, as the cost model predicts it, has a thick outline and thick edges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from cgc.errors import PassError
 from cgc.ir import ModuleOp, graphs_of
 from cgc.passes.analysis.cost import CostModel
-from cgc.passes.analysis.critical import critical_path
+from cgc.passes.analysis.critical import Place, critical_path
 from cgc.passes.analysis.extract import schedule_of
-from cgc.passes.analysis.schedule import Kind, Schedule, Step
+from cgc.passes.analysis.schedule import Kind, Process, Schedule, Step
 from cgc.passes.analysis.simulate import simulate
 
-STYLES: dict[Kind, tuple[str, str, str]] = {
-    Kind.COMPUTE: ("box", "#56B4E9", "call"),
-    Kind.WRITE: ("invhouse", "#E69F00", "send or write"),
-    Kind.READ: ("house", "#009E73", "recv or read"),
-    Kind.MEET: ("hexagon", "#CC79A7", "meet (both ends wait)"),
+STYLES: dict[str, tuple[str, str, str]] = {
+    "call": ("box", "#56B4E9", "call, copy"),
+    "write": ("invhouse", "#E69F00", "send or write"),
+    "read": ("house", "#009E73", "recv or read"),
+    "meet": ("hexagon", "#CC79A7", "meeting: both ends wait"),
+    "instant": ("plaintext", "#FFFFFF", "takes no time: input, output, begin and wait for a stream"),
 }
 """Shape, fill colour and legend of each kind of step."""
 
 CRITICAL = "#D55E00"
+LINE = "#999999"
 
 
 def to_dot(module: ModuleOp, cost: CostModel | None = None) -> str:
@@ -46,31 +50,59 @@ def to_dot(module: ModuleOp, cost: CostModel | None = None) -> str:
             raise PassError(f"@{graph.sym_name.data} has no schedule yet", "graphviz", "", "run pair-comm before")
         schedule = schedule_of(graph, cost or CostModel())
         lines.append(f"  label={_quoted(f'{graph.sym_name.data}: {graph.level.data}')};")
-        lines += _clusters(schedule, set(critical_path(simulate(schedule))))
+        lines += _clusters(schedule, _Path(critical_path(simulate(schedule))))
     return "\n".join([*lines, *_legend(), "}", ""])
 
 
-def _clusters(schedule: Schedule, critical: set[tuple[int, int]]) -> Iterator[str]:
+class _Path:
+    """Which steps and which edges, in either direction, are on the longest path."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self.places = set(places)
+        self._edges = {*pairwise(places), *pairwise(reversed(places))}
+
+    def edge(self, source: Place, target: Place) -> str:
+        """Attributes of the edge."""
+        return f', penwidth=2.5, color="{CRITICAL}"' if (source, target) in self._edges else ""
+
+
+def _clusters(schedule: Schedule, path: _Path) -> Iterator[str]:
+    lanes: dict[str, list[int]] = {}
     for index, process in enumerate(schedule.processes):
-        yield f"  subgraph cluster_{index} {{"
-        yield f'    label={_quoted(process.name)}; style=rounded; color="#999999";'
-        for number, step in enumerate(process.steps):
-            yield f"    {_node(index, number)} [{_attributes(step, (index, number) in critical)}];"
-        chain = " -> ".join(_node(index, number) for number in range(len(process.steps)))
-        if len(process.steps) > 1:
-            yield f'    {chain} [style=dotted, arrowhead=none, weight=20, color="#999999"];'
+        if process.steps:
+            lanes.setdefault(process.actor or process.name, []).append(index)
+    for number, (actor, indices) in enumerate(lanes.items()):
+        yield f"  subgraph cluster_{number} {{"
+        yield f'    label={_quoted("@" + actor)}; style=rounded; color="{LINE}";'
+        for index in indices:
+            lane = schedule.processes[index].name.partition("/")[2] or "program"
+            if len(indices) > 1:
+                yield f'    subgraph cluster_{number}_{index} {{ label={_quoted(lane)}; style=dashed; color="{LINE}";'
+            yield from _lane(index, schedule.processes[index], path)
+            if len(indices) > 1:
+                yield "    }"
         yield "  }"
-    yield from _messages(schedule, critical)
+    yield from _messages(schedule, path)
     for index, process in enumerate(schedule.processes):
         for number, step in enumerate(process.steps):
-            for other, before in step.after:
-                yield f"  {_node(other, before)} -> {_node(index, number)} [style=dashed, constraint=true];"
+            for before in step.after:
+                thick = path.edge(before, (index, number))
+                yield f"  {_node(*before)} -> {_node(index, number)} [style=dashed{thick}];"
 
 
-def _messages(schedule: Schedule, critical: set[tuple[int, int]]) -> Iterator[str]:
+def _lane(index: int, process: Process, path: _Path) -> Iterator[str]:
+    for number, step in enumerate(process.steps):
+        yield f"    {_node(index, number)} [{_attributes(step, (index, number) in path.places)}];"
+    for number in range(1, len(process.steps)):
+        ends = (index, number - 1), (index, number)
+        line = f'style=dotted, arrowhead=none, weight=20, color="{LINE}"{path.edge(*ends)}'
+        yield f"    {_node(*ends[0])} -> {_node(*ends[1])} [{line}];"
+
+
+def _messages(schedule: Schedule, path: _Path) -> Iterator[str]:
     """An edge from the writer's step to the step of each reader, matched by their order on the channel."""
-    writes: dict[int, list[tuple[int, int]]] = {}
-    reads: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    writes: dict[int, list[Place]] = {}
+    reads: dict[tuple[int, int], list[Place]] = {}
     for index, process in enumerate(schedule.processes):
         for number, step in enumerate(process.steps):
             for channel in step.channels:
@@ -79,33 +111,43 @@ def _messages(schedule: Schedule, critical: set[tuple[int, int]]) -> Iterator[st
     for (channel, _), ends in reads.items():
         meets = any(schedule.processes[i].steps[n].kind is Kind.MEET for i, n in ends)
         for source, target in zip(writes.get(channel, ()), ends, strict=False):
-            thick = f", penwidth=2.5, color={_quoted(CRITICAL)}" if {source, target} <= critical else ""
             both = ", dir=both" if meets else ""
             if meets:
                 yield f"  {{ rank=same; {_node(*source)}; {_node(*target)} }}"
             name = schedule.channels[channel].name.removeprefix("@")
+            thick = path.edge(source, target)
             yield f"  {_node(*source)} -> {_node(*target)} [label={_quoted(name)}{both}{thick}];"
 
 
 def _attributes(step: Step, critical: bool) -> str:
-    shape, colour, _ = STYLES[step.kind]
+    shape, colour, _ = STYLES[_style(step)]
     parts = [f"label={_quoted(step.label)}", f"shape={shape}", f"fillcolor={_quoted(colour)}"]
     if critical:
-        parts += [f"color={_quoted(CRITICAL)}", "penwidth=2.5"]
+        # Text alone has no outline to make thick.
+        shaped = ["shape=box"] if shape == "plaintext" else []
+        parts += [*shaped, f"color={_quoted(CRITICAL)}", "penwidth=2.5"]
     if step.location:
         parts.append(f"tooltip={_quoted(step.location)}")
     return ", ".join(parts)
 
 
+def _style(step: Step) -> str:
+    if step.kind is Kind.COMPUTE:
+        return "call" if step.us > 0 else "instant"
+    return step.kind.name.lower()
+
+
 def _legend() -> Iterable[str]:
+    """One node that is a table: nodes of their own would be pulled apart by the layout."""
+    rows = [
+        f'<tr><td bgcolor="{colour}" width="24"></td><td align="left">{text}</td></tr>'
+        for _, colour, text in STYLES.values()
+    ]
+    rows.append(f'<tr><td border="2" color="{CRITICAL}"></td><td align="left">longest path, as predicted</td></tr>')
+    table = '<table border="0" cellborder="0" cellspacing="3">' + "".join(rows) + "</table>"
     yield "  subgraph cluster_legend {"
-    yield '    label=legend; style=dashed; color="#999999"; fontsize=10;'
-    for kind, (shape, colour, text) in STYLES.items():
-        yield f"    legend_{kind.name} [label={_quoted(text)}, shape={shape}, fillcolor={_quoted(colour)}, fontsize=9];"
-    path = 'label="longest path", shape=box, fillcolor=white, fontsize=9'
-    yield f"    legend_critical [{path}, color={_quoted(CRITICAL)}, penwidth=2.5];"
-    names = " -> ".join([*(f"legend_{kind.name}" for kind in STYLES), "legend_critical"])
-    yield f"    {names} [style=invis];"
+    yield f'    label=legend; style=dashed; color="{LINE}"; fontsize=10;'
+    yield f"    legend [shape=plaintext, style=solid, fontsize=9, label=<{table}>];"
     yield "  }"
 
 

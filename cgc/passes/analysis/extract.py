@@ -138,7 +138,7 @@ class _Extraction:
 
     def _start(self, actor: str, index: int, operation: SendOp | WriteOp | RecvStartOp | ReadStartOp) -> None:
         """The main process goes on at once; the stream's process sends, or waits for the message."""
-        begun = self._step(index, Step(Kind.COMPUTE, _label(operation), location=location_text(operation)))
+        begun = self._step(index, Step(Kind.COMPUTE, f"begin {_label(operation)}", location=location_text(operation)))
         stream = 0 if operation.stream is None else operation.stream.data
         if (actor, stream) not in self.streams:
             self.streams[actor, stream] = len(self.processes)
