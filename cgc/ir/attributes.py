@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from xdsl.dialects.builtin import ArrayAttr, IntAttr, NoneAttr, StringAttr
 from xdsl.ir import Attribute, Data, ParametrizedAttribute, TypeAttribute
@@ -156,6 +157,7 @@ class TransportAttr(ParametrizedAttribute):
     communicator: OpaqueAttr | NoneAttr
 
     @staticmethod
+    @lru_cache(maxsize=1024)
     def of(kind: str, communicator: OpaqueAttr | None = None) -> TransportAttr:
         return TransportAttr(StringAttr(kind), communicator or NoneAttr())
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing_extensions import Self
 from xdsl.dialects.builtin import ArrayAttr, IntAttr, LocationAttr, StringAttr, SymbolRefAttr, UnitAttr
 from xdsl.ir import Attribute, SSAValue
-from xdsl.irdl import irdl_op_definition, opt_prop_def, prop_def, traits_def, var_operand_def, var_result_def
+from xdsl.irdl import opt_prop_def, prop_def, traits_def, var_operand_def, var_result_def
 from xdsl.parser import Parser
 from xdsl.printer import Printer
 from xdsl.traits import SymbolOpInterface
@@ -25,9 +25,10 @@ from xdsl.utils.exceptions import VerifyException
 from cgc.ir import base
 from cgc.ir.attributes import FUTURE, VALUE, TransportAttr, parse_transport, print_transport
 from cgc.ir.base import CgcOp, Property
+from cgc.ir.definition import operation_definition
 
 
-@irdl_op_definition
+@operation_definition
 class ChannelOp(CgcOp):
     """
     Declares a channel: one writer, its readers by rank, and the messages that may be in flight.
@@ -109,7 +110,7 @@ class ChannelOp(CgcOp):
         printer.print_op_attributes(self.attributes)
 
 
-@irdl_op_definition
+@operation_definition
 class WriteOp(CgcOp):
     """Writes its values as one message."""
 
@@ -215,7 +216,7 @@ class ChannelReadOp(CgcOp):
         printer.print_op_attributes(self.attributes)
 
 
-@irdl_op_definition
+@operation_definition
 class ReadOp(ChannelReadOp):
     """Takes the next message; one result per value in it."""
 
@@ -223,7 +224,7 @@ class ReadOp(ChannelReadOp):
     outputs = var_result_def(VALUE)
 
 
-@irdl_op_definition
+@operation_definition
 class ReadStartOp(ChannelReadOp):
     """Starts to take the next message; `cgc.wait` takes each value."""
 

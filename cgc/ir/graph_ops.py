@@ -20,7 +20,6 @@ from typing import cast
 from xdsl.dialects.builtin import ArrayAttr, IntAttr, LocationAttr, StringAttr, SymbolRefAttr, UnitAttr
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.irdl import (
-    irdl_op_definition,
     operand_def,
     opt_prop_def,
     prop_def,
@@ -56,6 +55,7 @@ from cgc.ir.attributes import (
     print_literal,
 )
 from cgc.ir.base import CgcOp, Property
+from cgc.ir.definition import operation_definition
 
 LEVELS = ("graph", "placed", "scheduled", "allocated")
 
@@ -65,7 +65,7 @@ ACTOR_KINDS = ("driver", "actor", "class", "task")
 ACCESSORS = ("item", "attr")
 
 
-@irdl_op_definition
+@operation_definition
 class GraphOp(CgcOp):
     """A compiled graph: declarations of actors (and channels), then a body or one program per actor."""
 
@@ -115,7 +115,7 @@ class GraphOp(CgcOp):
         base.print_block_region(printer, self.body)
 
 
-@irdl_op_definition
+@operation_definition
 class ActorOp(CgcOp):
     """Declares a participant. The id is an attribute that the importer leaves out unless asked: it changes each run."""
 
@@ -186,7 +186,7 @@ class ActorOp(CgcOp):
         printer.print_op_attributes(self.attributes)
 
 
-@irdl_op_definition
+@operation_definition
 class BodyOp(CgcOp):
     """The whole graph as one sequence, at the levels `graph` and `placed`."""
 
@@ -206,7 +206,7 @@ class BodyOp(CgcOp):
         base.print_block_region(printer, self.body)
 
 
-@irdl_op_definition
+@operation_definition
 class InputOp(CgcOp):
     """The whole input of an execution; belongs to the driver."""
 
@@ -226,7 +226,7 @@ class InputOp(CgcOp):
         printer.print_op_attributes(self.attributes)
 
 
-@irdl_op_definition
+@operation_definition
 class InputAttrOp(CgcOp):
     """One part of the input: `%0[0]`, `%0["key"]` (accessor `item`) or `%0 attr "key"` (accessor `attr`)."""
 
@@ -287,7 +287,7 @@ class InputAttrOp(CgcOp):
         printer.print_op_attributes(self.attributes)
 
 
-@irdl_op_definition
+@operation_definition
 class CallOp(CgcOp):
     """
     Calls a method of an actor; several results for a method with `num_returns`.
@@ -381,14 +381,15 @@ class CallOp(CgcOp):
         printer.print_string(" ")
         printer.print_attribute(self.callee)
         args, kwargs = self.bound
-        with printer.in_parens():
-            given = [*((None, value) for value in args), *kwargs.items()]
-            printer.print_list(given, lambda item: print_argument(printer, *item))
+        given = [*((None, value) for value in args), *kwargs.items()]
+        printer.print_string("(")
+        printer.print_list(given, lambda item: print_argument(printer, *item))
+        printer.print_string(")")
         base.print_result_types(printer, self)
         printer.print_op_attributes(self.attributes)
 
 
-@irdl_op_definition
+@operation_definition
 class OutputOp(CgcOp):
     """The outputs of an execution, at the end; `is_list` if the user gets a list (`MultiOutputNode`)."""
 
@@ -408,9 +409,7 @@ class OutputOp(CgcOp):
 
     @classmethod
     def parse(cls, parser: Parser) -> OutputOp:
-        values = parser.parse_optional_comma_separated_list(
-            Parser.Delimiter.SQUARE, lambda: base.parse_operand(parser)
-        )
+        values = parser.parse_optional_comma_separated_list(Parser.Delimiter.SQUARE, lambda: base.parse_operand(parser))
         operation = cls([base.parse_operand(parser)] if values is None else values, is_list=values is not None)
         return base.parse_attributes(parser, operation)
 

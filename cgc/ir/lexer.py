@@ -43,8 +43,10 @@ class IRToken(MLIRToken):
 
     @property
     def span(self) -> Span[str]:  # type: ignore[override]
-        made = StringLiteral if self.kind is MLIRTokenKind.STRING_LIT else Span[str]
-        return made(self._end - len(self.text), self._end, self._source)
+        start = self._end - len(self.text)
+        if self.kind is MLIRTokenKind.STRING_LIT:
+            return StringLiteral(start, self._end, self._source)
+        return Span(start, self._end, self._source)
 
 
 class IRLexer(MLIRLexer):

@@ -20,7 +20,6 @@ from typing import cast
 from xdsl.dialects.builtin import ArrayAttr, IntAttr, LocationAttr, SymbolRefAttr
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.irdl import (
-    irdl_op_definition,
     operand_def,
     opt_prop_def,
     prop_def,
@@ -38,9 +37,10 @@ from xdsl.utils.exceptions import VerifyException
 from cgc.ir import base
 from cgc.ir.attributes import ANY_VALUE, FUTURE, VALUE, FutureType, TransportAttr
 from cgc.ir.base import CgcOp, Property
+from cgc.ir.definition import operation_definition
 
 
-@irdl_op_definition
+@operation_definition
 class ProgramOp(CgcOp):
     """What one participant does, once per execution, in this order."""
 
@@ -71,7 +71,7 @@ class ProgramOp(CgcOp):
         base.print_block_region(printer, self.body)
 
 
-@irdl_op_definition
+@operation_definition
 class SendOp(CgcOp):
     """Sends a value as one message to one or more receivers (exactly one where the transport rendezvous)."""
 
@@ -179,7 +179,7 @@ class ReceiveOp(CgcOp):
         printer.print_op_attributes(self.attributes)
 
 
-@irdl_op_definition
+@operation_definition
 class RecvOp(ReceiveOp):
     """Waits for a message and takes its value."""
 
@@ -187,7 +187,7 @@ class RecvOp(ReceiveOp):
     result = result_def(VALUE)
 
 
-@irdl_op_definition
+@operation_definition
 class RecvStartOp(ReceiveOp):
     """Starts to receive a message; `cgc.wait` takes its value."""
 
@@ -195,7 +195,7 @@ class RecvStartOp(ReceiveOp):
     result = result_def(FUTURE)
 
 
-@irdl_op_definition
+@operation_definition
 class WaitOp(CgcOp):
     """Waits for a value that is on its way."""
 
@@ -224,7 +224,7 @@ class WaitOp(CgcOp):
         printer.print_op_attributes(self.attributes)
 
 
-@irdl_op_definition
+@operation_definition
 class YieldOp(CgcOp):
     """Ends a group and hands out its values."""
 
@@ -244,7 +244,7 @@ class YieldOp(CgcOp):
         printer.print_op_attributes(self.attributes)
 
 
-@irdl_op_definition
+@operation_definition
 class GroupOp(CgcOp):
     """Sends and recvs that are handed to the communicator together, so that their order does not matter."""
 

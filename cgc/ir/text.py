@@ -170,11 +170,18 @@ class IRParser(Parser):
                 self.raise_error("string literal is not valid UTF-8", position)
         return super().parse_optional_str_literal()
 
+    def parse_integer(self, allow_boolean: bool = True, allow_negative: bool = True, context_msg: str = "") -> int:
+        token = self._parser_state.current_token
+        if token.kind is not MLIRTokenKind.INTEGER_LIT or not isinstance(token, IRToken):
+            return super().parse_integer(allow_boolean, allow_negative, context_msg)
+        self._consume_token()
+        return int(token.text)
+
     def parse_optional_type(self) -> TypeAttribute | None:
         start = self._parser_state.current_token
         if start.kind is not MLIRTokenKind.EXCLAMATION_IDENT:
             return super().parse_optional_type()
-        match = _PLAIN_TYPE.match(self.lexer.input.content, start.span.start)
+        match = _PLAIN_TYPE.match(self.lexer.input.content, self.lexer.pos - len(start.text))
         if match is None:
             return super().parse_optional_type()
         known = self._spelled.get(match[0])
@@ -190,7 +197,7 @@ class IRParser(Parser):
         token = self._parser_state.current_token
         if token.text != "loc":
             return None
-        match = _PLAIN_LOCATION.match(self.lexer.input.content, token.span.start)
+        match = _PLAIN_LOCATION.match(self.lexer.input.content, self.lexer.pos - len(token.text))
         if match is None:
             return super().parse_optional_location()
         self._resume_from(match.end())

@@ -18,7 +18,6 @@ from typing_extensions import Self
 from xdsl.dialects.builtin import ArrayAttr, IntAttr, LocationAttr, StringAttr, SymbolRefAttr
 from xdsl.ir import Attribute, SSAValue
 from xdsl.irdl import (
-    irdl_op_definition,
     operand_def,
     opt_prop_def,
     prop_def,
@@ -33,6 +32,7 @@ from xdsl.utils.exceptions import VerifyException
 from cgc.ir import base
 from cgc.ir.attributes import VALUE, TransportAttr
 from cgc.ir.base import CgcOp, Property
+from cgc.ir.definition import operation_definition
 
 REDUCE_OPS = ("sum", "product", "max", "min", "avg")
 
@@ -119,7 +119,7 @@ class CollectiveOp(CgcOp):
         printer.print_op_attributes(self.attributes)
 
 
-@irdl_op_definition
+@operation_definition
 class AllReduceOp(CollectiveOp):
     """Every participant gets the reduction of all values."""
 
@@ -127,7 +127,7 @@ class AllReduceOp(CollectiveOp):
     REDUCES: ClassVar[bool] = True
 
 
-@irdl_op_definition
+@operation_definition
 class AllGatherOp(CollectiveOp):
     """Every participant gets all values, concatenated in the order of the participants."""
 
@@ -135,7 +135,7 @@ class AllGatherOp(CollectiveOp):
     REDUCES: ClassVar[bool] = False
 
 
-@irdl_op_definition
+@operation_definition
 class ReduceScatterOp(CollectiveOp):
     """Participant i gets part i of the reduction of all values."""
 
@@ -143,7 +143,7 @@ class ReduceScatterOp(CollectiveOp):
     REDUCES: ClassVar[bool] = True
 
 
-@irdl_op_definition
+@operation_definition
 class TransferOp(CgcOp):
     """Moves a value from its actor to others: one result per receiver, in their order."""
 
@@ -216,7 +216,7 @@ class TransferOp(CgcOp):
         printer.print_op_attributes(self.attributes)
 
 
-@irdl_op_definition
+@operation_definition
 class CopyOp(CgcOp):
     """Copies a value to another device of the same actor; the devices are those of the two types."""
 

@@ -16,7 +16,7 @@ from xdsl.utils.exceptions import VerifyException
 
 from cgc.errors import IRVerifyError
 from cgc.ir.attributes import TensorType, TransportAttr
-from cgc.ir.base import OperationError
+from cgc.ir.base import OperationError, is_any
 from cgc.ir.channel_ops import ChannelOp
 from cgc.ir.graph_ops import ActorOp, BodyOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp
 from cgc.ir.schedule_ops import ProgramOp
@@ -75,7 +75,7 @@ def verify_level(graph: GraphOp) -> None:
 
 def _check_kinds(operations: Iterable[Operation], allowed: tuple[type[Operation], ...], where: str) -> None:
     for operation in operations:
-        if not isinstance(operation, allowed):
+        if not is_any(operation, allowed):
             raise OperationError(operation, f"not allowed {where}")
 
 
@@ -172,4 +172,3 @@ def _raise_foreign(operation: Operation, index: int, owner: str, user: str) -> N
 def _check_settled(operation: Operation, result: SSAValue) -> None:
     if isinstance(result.type, TensorType) and isinstance(result.type.request, TransportAttr):
         raise OperationError(operation, f"the result still asks for transport '{result.type.request.kind.data}'")
-

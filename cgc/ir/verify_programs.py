@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from xdsl.ir import Block, Operation, SSAValue
 
 from cgc.ir.attributes import RENDEZVOUS, FutureType
-from cgc.ir.base import OperationError
+from cgc.ir.base import OperationError, is_any
 from cgc.ir.channel_ops import ChannelOp, ChannelReadOp, WriteOp
 from cgc.ir.graph_ops import ActorOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp
 from cgc.ir.schedule_ops import GroupOp, ProgramOp, ReceiveOp, SendOp, WaitOp, YieldOp
@@ -21,9 +21,10 @@ from cgc.ir.transfer_ops import CollectiveOp, CopyOp
 
 Communication = SendOp | ReceiveOp | CollectiveOp | WriteOp | ChannelReadOp
 
+_SENDS: tuple[type[SendOp | WriteOp], ...] = (SendOp, WriteOp)
+_COMMUNICATION: tuple[type[Communication], ...] = (SendOp, ReceiveOp, CollectiveOp, WriteOp, ChannelReadOp)
 _COMMON = (CallOp, CopyOp, CollectiveOp, WaitOp, GroupOp)
 _DRIVERS = (InputOp, InputAttrOp, OutputOp)
-_SENDS = (SendOp, WriteOp)
 _MESSAGES: Mapping[bool, tuple[type[Operation], ...]] = {
     False: (SendOp, ReceiveOp),
     True: (WriteOp, ChannelReadOp),
@@ -55,23 +56,23 @@ def verify_programs(graph: GraphOp, actors: Mapping[str, ActorOp], *, allocated:
 
 def _communication(block: Block) -> Iterator[Communication]:
     for operation in block.ops:
-        if isinstance(operation, GroupOp):
-            yield from _communication(operation.body.block)
-        elif isinstance(operation, Communication):
+        if is_any(operation, _COMMUNICATION):
             yield operation
+        elif isinstance(operation, GroupOp):
+            yield from _communication(operation.body.block)
 
 
 def _check_program(program: ProgramOp, name: str, *, driver: bool, allocated: bool) -> None:
     block = program.body.block
     allowed = _COMMON + _MESSAGES[allocated] + (_DRIVERS if driver else ())
     for operation in block.ops:
-        if not isinstance(operation, allowed):
+        if not is_any(operation, allowed):
             where = "the driver" if driver else "an actor"
             raise OperationError(operation, f"not allowed in a program of {where} at this level")
         owner = _owner(operation)
         if owner not in (None, name):
             raise OperationError(operation, f"belongs to @{owner}, but is in the program of @{name}")
-        if isinstance(operation, GroupOp):
+        if is_any(operation, (GroupOp,)):
             _check_group(operation, (*_MESSAGES[allocated], CollectiveOp, YieldOp))
     if driver and not isinstance(block.last_op, OutputOp):
         raise OperationError(program, "the driver's program does not end with cgc.output")
@@ -97,7 +98,7 @@ def _check_values(block: Block, defined: set[SSAValue]) -> None:
         for index, operand in enumerate(operation.operands):
             if operand not in defined:
                 raise OperationError(operation, f"operand {index} is not defined before it in this program")
-        if isinstance(operation, GroupOp):
+        if is_any(operation, (GroupOp,)):
             _check_values(operation.body.block, defined)
         defined.update(operation.results)
         for result in operation.results:
@@ -115,7 +116,7 @@ def _check_orders(block: Block, *, driver: bool) -> None:
         if operation.order.data <= last:
             raise OperationError(operation, f"order {operation.order.data} does not rise: it follows order {last}")
         last = operation.order.data
-        if not isinstance(operation, _SENDS):
+        if not is_any(operation, _SENDS):
             received = operation
         elif driver and received is not None:
             # `execute` sends all inputs and returns; what comes in is taken later, when the user asks for results.
@@ -127,7 +128,7 @@ def _check_collectives(everything: Mapping[str, list[Communication]]) -> None:
     taking_part: dict[int, dict[str, CollectiveOp]] = {}
     for name, operations in everything.items():
         for operation in operations:
-            if not isinstance(operation, CollectiveOp):
+            if not is_any(operation, (CollectiveOp,)):
                 continue
             if operation.message is None:
                 raise OperationError(operation, "a collective in a program needs a message")
@@ -169,9 +170,7 @@ def _check_messages(actors: Mapping[str, ActorOp], everything: Mapping[str, list
         for operation in operations:
             if isinstance(operation, SendOp):
                 _add_send(sends, name, operation, actors)
-    missing = {
-        (message, receiver): send for message, (_, send) in sends.items() for receiver in send.receiver_names
-    }
+    missing = {(message, receiver): send for message, (_, send) in sends.items() for receiver in send.receiver_names}
     for name, operations in everything.items():
         for operation in operations:
             if isinstance(operation, ReceiveOp):
@@ -182,9 +181,7 @@ def _check_messages(actors: Mapping[str, ActorOp], everything: Mapping[str, list
         raise OperationError(send, f"@{receiver} never receives message {message}")
 
 
-def _add_send(
-    sends: dict[int, tuple[str, SendOp]], name: str, send: SendOp, actors: Mapping[str, ActorOp]
-) -> None:
+def _add_send(sends: dict[int, tuple[str, SendOp]], name: str, send: SendOp, actors: Mapping[str, ActorOp]) -> None:
     message = send.message.data
     if message in sends:
         raise OperationError(send, f"message {message} is sent twice")

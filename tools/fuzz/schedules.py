@@ -51,7 +51,6 @@ from cgc.ir import (
     graphs_of,
     parse_module,
     print_module,
-    verify_module,
 )
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.graph_view import channels_of, communication, programs_of
@@ -213,11 +212,14 @@ def run_graph(seed: int, most_calls: int, profile: Path) -> Counter[str]:
         f"verify-graph,infer-types,place-devices,pair-comm{{{options}}},overlap-comm{{{options}{streams}}},"
         "verify-schedule,allocate-channels,verify-schedule"
     )
-    verify_module(unit.module)
+    known = ""
 
     def round_trip(number: int, name: str, unit: Unit, record: PassRecord | None) -> None:
+        nonlocal known
         text = print_module(unit.module)
-        assert print_module(parse_module(text)) == text, f"text after {name} does not round-trip"
+        if text != known:
+            assert print_module(parse_module(text)) == text, f"text after {name} does not round-trip"
+        known = text
 
     PassManager(pipeline, verify_each=True, keep_initial=False, observers=[round_trip]).run(unit)
     (graph,) = graphs_of(unit.module)
