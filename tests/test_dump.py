@@ -11,6 +11,7 @@ import pytest
 
 from cgc.dump import main
 from cgc.ir import parse_module, verify_module
+from cgc.passes.registry import PASSES
 
 GRAPHS = Path(__file__).with_name("passes") / "graphs.py"
 
@@ -65,7 +66,7 @@ def test_after_and_before_a_pass(dump):
 
 def test_all_passes_with_those_that_change_nothing_marked(dump):
     _, out, _ = dump(f"{GRAPHS}:chain", "--pass", "all")
-    assert out.count("// ----- after ") == 8
+    assert out.count("// ----- after ") == len(PASSES)
     assert "// ----- after verify-graph\n// unchanged\n" in out
     assert "// WhyNoOverlap: " in out
 
@@ -173,7 +174,7 @@ def test_files(dump, tmp_path):
     assert (code, out) == (0, "")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names[0] == "00_import.mlir"
-    assert names[-2:] == ["08_emit-programs.mlir", "schedule.dot"]
+    assert names[-2:] == [f"{len(PASSES):02}_emit-programs.mlir", "schedule.dot"]
 
 
 def test_timing_goes_to_standard_error(dump):
@@ -274,6 +275,18 @@ def test_an_exception_of_the_users_code_shows_their_lines_only(dump, tmp_path):
     assert "return 1 / 0" in err
     assert "ZeroDivisionError" in err
     assert "dump.py" not in err
+
+
+def test_a_method_that_the_class_lacks_is_named_with_the_closest(dump, tmp_path):
+    path = tmp_path / "user.py"
+    path.write_text(
+        "from cgc import abstract_actor\nfrom ray.dag import InputNode\n\nclass Stage:\n    def forward(self): ...\n\n"
+        "def build():\n    with InputNode() as inp:\n        return abstract_actor(Stage, 'a').forwrad.bind(inp)\n"
+    )
+    code, _, err = dump(f"{path}:build")
+    assert code == 1
+    assert 'user.py", line 9, in build' in err
+    assert "class Stage of abstract_actor(a) has no method 'forwrad' (did you mean 'forward'?)" in err
 
 
 def test_something_that_is_no_graph(dump, tmp_path):

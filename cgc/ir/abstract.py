@@ -22,6 +22,7 @@ from ray.dag.constants import (
     PREV_CLASS_METHOD_CALL_KEY,
 )
 
+from cgc.errors import did_you_mean
 from cgc.ir.topology import LOCAL_NODE, ActorInfo
 
 
@@ -76,7 +77,8 @@ class AbstractActor(ActorHandle[Any]):  # type: ignore[misc]  # Ray has no types
         if self._methods is None:
             return AbstractMethod(self, method, 1)
         if method not in self._methods:
-            raise AttributeError(f"class {self.info.class_name} of {self!r} has no method '{method}'")
+            close = did_you_mean(method, self._methods)
+            raise AttributeError(f"class {self.info.class_name} of {self!r} has no method '{method}'{close}")
         return AbstractMethod(self, method, self._methods[method])
 
     def __eq__(self, other: object) -> bool:

@@ -30,7 +30,7 @@ def test_methods_are_those_of_the_class(cls):
     assert isinstance(node, ClassMethodNode)
     assert node.get_method_name() == "fwd"
     assert [output.output_idx for output in actor.split.bind(1)] == [0, 1]
-    with pytest.raises(AttributeError, match=r"class Stage of abstract_actor\(Stage\) has no method 'bwd'"):
+    with pytest.raises(AttributeError, match=r"abstract_actor\(Stage\) has no method 'bwd' \(did you mean 'fwd'\?\)"):
         actor.bwd.bind(1)
 
 
