@@ -130,8 +130,11 @@ _assigned: dict[str, tuple[str, ...]] = {}
 
 
 def register(accelerator: Accelerator) -> None:
-    """Make a kind of device known to this process under its name; replaces one of the same name."""
+    """Make a kind of device, with its class of arrays, known to this process; replaces one of the same name."""
+    from cgc.runtime.accelerators import crossing
+
     _found[accelerator.name] = accelerator
+    crossing.support(accelerator.array_type, accelerator.name)
 
 
 def assign(name: str, devices: Sequence[str]) -> None:
@@ -165,7 +168,7 @@ def find(name: str) -> Accelerator:
             module = importlib.import_module(_KINDS[name])
         except ImportError as error:
             raise ImportError(f"tensors on {name} need PyTorch: pip install 'cgc[torch]' ({error})") from error
-        register(module.ACCELERATOR)
+        _found[name] = module.ACCELERATOR
     return _found[name]
 
 

@@ -92,8 +92,9 @@ class Participant:
 
     def _problem(self, values: Sequence[Any]) -> str:
         """What is wrong with this actor's own values; empty if nothing is."""
+        arrays: tuple[Any, ...] = (torch.Tensor, self._group.accelerator.array_type)
         for value in values:
-            if not isinstance(value, (torch.Tensor, self._group.accelerator.array_type)):
+            if not isinstance(value, arrays):
                 return f"takes tensors, and @{self._group.actor} gives a {type(value).__name__}"
             if not self._group.accelerator.is_on_device(value):
                 return f"moves {self._group.device_type} tensors, and @{self._group.actor} gives one on {value.device}"

@@ -72,6 +72,17 @@ class AdversarialStream:
             self.queue.append(task)
 
 
+class Conditional:
+    """A task that can run only once `ready()` holds."""
+
+    def __init__(self, ready: Callable[[], bool], task: Task) -> None:
+        self.ready = ready
+        self.task = task
+
+    def __call__(self) -> None:
+        self.task()
+
+
 class Meeting:
     """A send and a receive that complete together; each of two streams has it in its queue."""
 
@@ -153,6 +164,8 @@ class World:
         first = stream.queue[0]
         if isinstance(first, Meeting):
             return self._is_met(first, stream)
+        if isinstance(first, Conditional):
+            return first.ready()
         return not (isinstance(first, tuple) and first[0] == "wait" and not first[1].reached)
 
     def _is_met(self, meeting: Meeting, stream: AdversarialStream) -> bool:
@@ -165,8 +178,8 @@ class World:
         pause = random.Random(self._random.random())
         while not self.stopped:
             with self.lock:
-                self.step()
-            time.sleep(pause.choice((0.0, 0.0, 0.0001, 0.001)))
+                ran = self.step()
+            time.sleep(0.0 if ran and pause.random() < 0.95 else 0.0005)
 
 
 class Block:
@@ -302,9 +315,19 @@ class AdversarialDevice:
         self._current.push(lambda: _assign(piece, block.octets))
 
     def make_communicator(self, actors: Sequence[Any]) -> Any:
-        raise NotImplementedError("devices of one world meet with send and receive")
+        from tests.runtime.accelerators.post import (
+            PostCommunicator,  # needs Ray, which the devices of one process do not
+        )
+
+        return PostCommunicator(actors)
 
     # Beyond the interface.
+
+    def put(self, values: np.ndarray[Any, Any]) -> AdversarialArray:
+        """Host values on the device, as a user's program would bring them there."""
+        array = self.empty(values.shape, values.dtype)
+        self.copy_in(array, HostBuffer(memoryview(bytearray(np.ascontiguousarray(values).tobytes()))))
+        return array
 
     def compute(self, function: Callable[..., Any], *operands: Any) -> AdversarialArray:
         """Queue `function` of arrays and numbers on the current stream."""

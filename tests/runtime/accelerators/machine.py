@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from adversary import AdversarialArray, AdversarialDevice, World
 
 from cgc.ir import CallOp, InputOp, OutputOp, TensorType, graphs_of
 from cgc.ir.importer import import_graph
@@ -32,6 +31,7 @@ from cgc.runtime.link import link
 from cgc.runtime.outlets import Outlets
 from cgc.runtime.program import DRIVER, Call, Program
 from cgc.runtime.task_errors import ErrorValue
+from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice, World
 
 ZOO_FILE = Path(__file__).parents[3] / "tools" / "zoo" / "graphs.py"
 EXECUTIONS = 3

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from adversary import AdversarialDevice, HostBuffer, World
+
+from tests.runtime.accelerators.adversary import AdversarialDevice, HostBuffer, World
 
 SEEDS = range(100)
 VALUES = np.arange(1.0, 9.0, dtype=np.float32)

@@ -8,11 +8,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-from adversary import AdversarialArray, AdversarialDevice, HostBuffer, World
 
 from cgc.runtime.accelerators import base, transfers
 from cgc.runtime.accelerators.base import Accelerator
 from cgc.runtime.accelerators.transfers import Arrival, Departure, Transfers
+from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice, HostBuffer, World
 
 SEEDS = range(1000)
 SHAPE = (4, 3)

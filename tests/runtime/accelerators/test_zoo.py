@@ -7,18 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from adversary import World
-from machine import ZOO, Machine
-from test_transfers import (
+
+from cgc.runtime.accelerators.crossing import Crossing
+from cgc.runtime.accelerators.transfers import Arrival, Transfers
+from cgc.runtime.communicators.edges import Receiver
+from tests.runtime.accelerators.adversary import World
+from tests.runtime.accelerators.machine import ZOO, Machine
+from tests.runtime.accelerators.test_transfers import (
     arrive_without_keeping,
     arrive_without_waiting,
     depart_without_keeping,
     depart_without_waiting,
 )
-
-from cgc.runtime.accelerators.crossing import Crossing
-from cgc.runtime.accelerators.transfers import Arrival, Transfers
-from cgc.runtime.communicators.edges import Receiver
 
 SEEDS = range(int(os.environ.get("CGC_TEST_SEEDS", "2")))
 """`CGC_TEST_SEEDS=1000 python -m pytest --timeout=0 tests/runtime/accelerators/test_zoo.py` takes half an hour."""
