@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -25,6 +26,38 @@ EARLY_LOOK = 1.0
 
 
 @dataclass(frozen=True, slots=True)
+class Machine:
+    """
+    Where processes of one user can share memory and watch one another: a running system, and a view of its processes.
+
+    Not a Ray node: one machine may run several of those, and a container is a machine of its own.
+    """
+
+    boot_id: str
+    pid_namespace: str
+    user_namespace: str
+    user_id: int
+
+    @classmethod
+    def here(cls) -> Machine:
+        """The one of this process."""
+        return cls(
+            boot_id=Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip(),
+            pid_namespace=os.readlink("/proc/self/ns/pid"),
+            user_namespace=os.readlink("/proc/self/ns/user"),
+            user_id=os.geteuid(),
+        )
+
+    def difference(self, other: Machine) -> str:
+        """Why memory cannot be shared with a process over there; empty if it can."""
+        if self.boot_id != other.boot_id:
+            return "on another machine"
+        if (self.pid_namespace, self.user_namespace) != (other.pid_namespace, other.user_namespace):
+            return "in another container of this machine"
+        return "" if self.user_id == other.user_id else f"of another user (uid {other.user_id})"
+
+
+@dataclass(frozen=True, slots=True)
 class ActorInfo:
     """
     An actor that answered.
@@ -38,6 +71,7 @@ class ActorInfo:
         class_name: Name of its class.
         accelerators: Ids of the accelerators that Ray ("GPU") or the actor itself assigned, by kind.
         versions: cgc's version and that of the programs that it runs.
+        machine: Where it can share memory.
     """
 
     pid: int
@@ -48,6 +82,7 @@ class ActorInfo:
     class_name: str
     accelerators: Mapping[str, tuple[str, ...]]
     versions: tuple[str, int]
+    machine: Machine
 
     def describe(self, symbol: str) -> str:
         """For messages: `@b (Worker "name", actor 8f…, pid 71)`."""
@@ -60,7 +95,7 @@ def probe(actors: Mapping[str, ray.actor.ActorHandle], timeout: float = PROBE_TI
     Ask all actors at once who and where they are; keys are the actors' symbols.
 
     Raises `ActorDiedError` for a dead actor, `GetTimeoutError` for one that is not alive in time, `ValueError` for one
-    that cannot take part: on another node, or with another version of cgc. Each names the actor.
+    that cannot take part: on another machine, or with another version of cgc. Each names the actor.
     """
     refs = {symbol: ray_internals.call_on_actor(actor, _describe) for symbol, actor in actors.items()}
     infos: dict[str, ActorInfo] = {}
@@ -80,7 +115,7 @@ def probe(actors: Mapping[str, ray.actor.ActorHandle], timeout: float = PROBE_TI
             f"not alive after {timeout:g} s: {', '.join(missing)}: an actor may wait for resources, or its "
             "constructor may still be running"
         )
-    _require_same_node(infos)
+    _require_same_machine(infos)
     _require_same_version(infos)
     return {symbol: infos[symbol] for symbol in actors}
 
@@ -105,6 +140,7 @@ def _describe(instance: Any) -> ActorInfo:
             **assigned_accelerators(),
         },
         versions=(cgc.__version__, PROGRAM_VERSION),
+        machine=Machine.here(),
     )
 
 
@@ -120,14 +156,17 @@ def _receive(ref: ray.ObjectRef[Any], label: str) -> ActorInfo:
     return info
 
 
-def _require_same_node(infos: Mapping[str, ActorInfo]) -> None:
-    here = ray.get_runtime_context().get_node_id()
-    elsewhere = [f"{info.describe(symbol)} on {info.node_ip}" for symbol, info in infos.items() if info.node_id != here]
+def _require_same_machine(infos: Mapping[str, ActorInfo]) -> None:
+    here = Machine.here()
+    elsewhere = [
+        f"{info.describe(symbol)} on {info.node_ip}, {difference}"
+        for symbol, info in infos.items()
+        if (difference := here.difference(info.machine))
+    ]
     if elsewhere:
         raise ValueError(
-            "not yet supported: actors on another node than the driver: "
-            + ", ".join(elsewhere)
-            + "; place them with NodeAffinitySchedulingStrategy, or run the driver there"
+            f"not yet supported: actors on another node than the driver: {'; '.join(elsewhere)}. Place them with "
+            "NodeAffinitySchedulingStrategy, or run the driver there"
         )
 
 

@@ -304,19 +304,20 @@ class Session:
         return self._death(member, left_by_itself=code == protocol.CLOSED_BY_ACTOR_EXIT)
 
     def _death(self, member: Member, left_by_itself: bool) -> Exception:
+        where = f"Actor {member} of compiled graph {self.graph}, on node {member.info.node_ip} ({member.info.node_id}),"
         try:
             # Not before: an actor that was killed may still answer for some milliseconds.
             if left_by_itself or wait_until_ended(member.info.pid, REASON_TIMEOUT / 2):
                 ray.get(ray_internals.call_on_actor(member.handle, _nothing), timeout=REASON_TIMEOUT / 2)
         except ray.exceptions.ActorDiedError as error:
-            reason: Exception = error
-            return reason
+            told: Exception = ray_internals.prefix_actor_error(error, f"{where} has died. ")
+            return told
         except Exception:  # Ray does not know of the death yet, restarts the actor, or is shut down
             logger.debug("graph %s: Ray has no reason for the end of %s yet", self.graph, member, exc_info=True)
         how = "exit_actor() was called in a method" if left_by_itself else "its process ended"
         return ray_internals.actor_died_error(
             member.handle,
-            reason=f"Actor {member} left compiled graph {self.graph}: {how}.",
+            reason=f"{where} has left: {how}.",
             pid=member.info.pid,
             name=member.info.name,
             node_ip=member.info.node_ip,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import pytest
@@ -67,9 +68,23 @@ def test_another_version_or_node_is_refused():
     other_version = cluster.ActorInfo(**{**_fields(info), "versions": ("0.0.0", 0)})
     with pytest.raises(ValueError, match=r"@a \(Actor, .*\) has cgc 0.0.0 \(programs v0\)"):
         cluster._require_same_version({"a": other_version})
-    other_node = cluster.ActorInfo(**{**_fields(info), "node_id": "f" * 56, "node_ip": "10.0.0.9"})
-    with pytest.raises(ValueError, match=r"not yet supported: actors on another node.*@a \(Actor, .*\) on 10.0.0.9"):
-        cluster._require_same_node({"a": other_node})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("boot_id", "another", "on another machine"),
+        ("pid_namespace", "pid:[1]", "in another container of this machine"),
+        ("user_namespace", "user:[1]", "in another container of this machine"),
+        ("user_id", 4711, r"of another user \(uid 4711\)"),
+    ],
+)
+def test_who_cannot_share_memory_is_refused(field, value, message):
+    info = cluster.probe({"a": Actor.remote()})["a"]
+    machine = dataclasses.replace(info.machine, **{field: value})
+    elsewhere = dataclasses.replace(info, machine=machine, node_ip="10.0.0.9")
+    with pytest.raises(ValueError, match=rf"actors on another node.*@a \(Actor, .*\) on 10.0.0.9, {message}"):
+        cluster._require_same_machine({"b": info, "a": elsewhere})
 
 
 def _fields(info: cluster.ActorInfo) -> dict[str, object]:

@@ -1,0 +1,41 @@
+"""Ray nodes that go away, and a control plane that restarts, in clusters of their own on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+def run(what: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.runtime.cluster_program", what]
+    # A directory of its own (with a short name: there are sockets in it), or every `ray.init()` of this machine would
+    # connect to this cluster.
+    with tempfile.TemporaryDirectory(prefix="cgc-") as directory:
+        environment = os.environ | {"RAY_TMPDIR": directory}
+        process = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
+    assert process.returncode == 0, process.stderr[-4000:]
+    line = next(line for line in process.stdout.splitlines() if line.startswith("{"))  # Ray prints there, too
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def test_actors_of_other_nodes_on_this_machine_take_part_and_die_with_their_node():
+    for how, found in run("nodes").items():
+        assert not found["same node as the driver"]
+        assert found["actor"] in found["text"], how
+        assert found["node"] in found["text"], how
+        assert "@Actor_1 (Actor, actor" in found["text"], how
+        assert found["ended"], how
+        assert found["survivor"] == "answers", how
+
+
+def test_a_graph_runs_on_while_the_gcs_restarts():
+    assert run("gcs")["executions"] > 10
