@@ -113,12 +113,13 @@ class _Extraction:
         return index
 
     def _add(self, actor: str, index: int, operation: Operation) -> None:
+        self._await_results(index, operation)
         if isinstance(operation, CallOp):
             us = operation_us(operation, self.actors, self.cost)
             self._step(index, Step(Kind.COMPUTE, operation.method, us=us, location=location_text(operation)))
         elif isinstance(operation, (RecvStartOp, ReadStartOp)):
             self._start(actor, index, operation)
-        elif isinstance(operation, SendOp | WriteOp) and operation.stream is not None:
+        elif isinstance(operation, SendOp | WriteOp | CollectiveOp) and operation.stream is not None:
             self._start(actor, index, operation)
         elif isinstance(operation, WaitOp):
             where = self.started[operation.future]
@@ -136,7 +137,18 @@ class _Extraction:
         steps.append(step)
         return index, len(steps) - 1
 
-    def _start(self, actor: str, index: int, operation: SendOp | WriteOp | RecvStartOp | ReadStartOp) -> None:
+    def _await_results(self, index: int, operation: Operation) -> None:
+        """The first use of what a collective on a stream makes waits for it, without an operation that says so."""
+        if isinstance(operation, WaitOp):
+            return
+        for value in operation.operands:
+            where = self.started.pop(value, None)
+            if where is not None:
+                self._step(index, Step(Kind.COMPUTE, "wait", after=(where,), location=location_text(operation)))
+
+    def _start(
+        self, actor: str, index: int, operation: SendOp | WriteOp | RecvStartOp | ReadStartOp | CollectiveOp
+    ) -> None:
         """The main process goes on at once; the stream's process sends, or waits for the message."""
         begun = self._step(index, Step(Kind.COMPUTE, f"begin {_label(operation)}", location=location_text(operation)))
         stream = 0 if operation.stream is None else operation.stream.data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -56,6 +57,20 @@ class Actor:
         from cgc.runtime.communicators.registry import REGISTRY
 
         return REGISTRY.keys
+
+
+@ray.remote(num_cpus=0, max_concurrency=2)
+class Gate:
+    """Lets one actor wait for what another one does."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def wait(self) -> None:
+        assert self._open.wait(DEADLINE)
 
 
 def _told(value: Any) -> Any:
@@ -405,6 +420,70 @@ def test_streams_change_when_and_not_what(actors: list[Any]) -> None:
         pending = graph.execute(lambda: torch.ones(1), lambda: torch.ones(1), lambda: torch.ones(1))
     for actor in actors:
         eventually_left(actor)
+
+
+def test_an_actor_computes_while_its_collective_waits_for_others(actors: list[Any]) -> None:
+    """The second actor brings its part only when the first has gone on: by what happens, not by time."""
+    first, second = actors
+    with InputNode() as inp:
+        parts = [first.apply.bind(inp[0]), second.apply.bind(inp[1])]
+        sums = allreduce.bind(parts, transport=GlooCommunicator(actors))
+        beside = first.apply.bind(inp[2])
+        joined = [first.look.bind([sums[0], sums[0]]), second.look.bind(sums[1])]
+        dag = MultiOutputNode([*joined, beside])
+    with cgc.compile(dag, overlap_gpu_communication=True) as graph:
+        assert "on stream 3" in str(graph.programs["Actor_0"])
+        for number in range(3):
+            gate = Gate.remote()
+            refs = graph.execute(
+                lambda: torch.ones(2),
+                lambda gate=gate: (ray.get(gate.wait.remote()), torch.ones(2))[1],
+                lambda gate=gate, number=number: (ray.get(gate.open.remote()), number)[1],
+            )
+            results = ray.get(refs, timeout=DEADLINE)
+            assert [results[0][0][2], results[1][2], results[2]] == [[2.0, 2.0], [2.0, 2.0], number]
+        refs = graph.execute(raise_value_error, lambda: torch.ones(2), lambda: 5)
+        assert "spilt" in str(failure(refs[0]))
+        assert "spilt" in str(failure(refs[1]))
+        assert ray.get(refs[2], timeout=DEADLINE) == 5
+
+
+def test_several_collectives_on_a_stream_keep_their_order(actors: list[Any]) -> None:
+    communicator = GlooCommunicator(actors)
+    with InputNode() as inp:
+        sums = []
+        for number in range(3):
+            parts = [actor.apply.bind(inp[number]) for actor in actors]
+            sums.append(allreduce.bind(parts, transport=communicator))
+        last = allgather.bind(
+            [actor.make.bind(value) for actor, value in zip(actors, sums[0], strict=True)], transport=communicator
+        )
+        dag = MultiOutputNode(
+            [actor.look.bind(s) for each in (*sums, last) for actor, s in zip(actors, each, strict=True)]
+        )
+    with cgc.compile(dag, overlap_gpu_communication=True) as graph:
+        pending = [
+            graph.execute(*(lambda n=n, step=step: torch.full((n + 1,), step) for n in range(3))) for step in range(5)
+        ]
+        for step, refs in enumerate(pending):
+            results = [result[2] for result in ray.get(refs, timeout=DEADLINE)]
+            wanted = [[2 * step] * (n + 1) for n in range(3)] + [[2 * step] * 2]
+            assert results == [each for each in wanted for _ in actors]
+
+
+def test_a_death_inside_a_collective_on_a_stream_is_told(actors: list[Any]) -> None:
+    survivor, victim = actors[0], Actor.remote()
+    with InputNode() as inp:
+        parts = [survivor.apply.bind(inp[0]), victim.apply.bind(inp[1])]
+        sums = allreduce.bind(parts, transport=GlooCommunicator([survivor, victim]))
+        beside = survivor.apply.bind(inp[0])
+        dag = MultiOutputNode([survivor.look.bind(sums[0]), victim.look.bind(sums[1]), beside])
+    with cgc.compile(dag, overlap_gpu_communication=True) as graph:
+        assert "on stream 3" in str(graph.programs["Actor_0"])
+        assert ray.get(graph.execute(lambda: torch.ones(1), lambda: torch.ones(1)), timeout=DEADLINE)[0][2] == [2.0]
+        refs = graph.execute(lambda: torch.ones(1), lambda: __import__("os")._exit(1))
+        assert isinstance(failure(refs[0]), ActorDiedError)
+    eventually_left(survivor)
 
 
 def with_default(actors: list[Any], communicator: Any) -> Any:
