@@ -492,6 +492,7 @@ def _imported(dag: DAGNode, options: CompileOptions, actors: Mapping[Any, Placed
         actors=actors,
         default_communicator=options.default_communicator,
         driver_node=_home(options),
+        allow_leaf_nodes=options.allow_leaf_nodes,
     )
 
 

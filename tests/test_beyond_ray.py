@@ -4,6 +4,7 @@ Where cgc does better than Ray's Compiled Graph: each test is a line of `docs/ra
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 
@@ -66,7 +67,7 @@ def test_a_ref_can_be_read_again_after_a_time_out(workers):
     with cgc.compile(dag) as graph:
         ref = graph.execute("late")
         for timeout in (0, 0.05):
-            with pytest.raises(ray.exceptions.RayChannelTimeoutError, match="Late: @"):
+            with pytest.raises(ray.exceptions.RayChannelTimeoutError, match=r"(Late|Waiting): @"):
                 ray.get(ref, timeout=timeout)
         ray.get(a.open.remote())
         assert ray.get(ref, timeout=30) == "late"
@@ -92,6 +93,22 @@ def test_an_output_does_not_wait_for_another_ones_actor(workers):
         assert ray.get(early, timeout=30) == 1
         ray.get(slow.open.remote())
         assert ray.get(late, timeout=30) == 1
+
+
+def test_an_output_does_not_wait_for_another_ones_actor_with_asyncio(workers):
+    slow = Worker.remote()
+    with InputNode() as inp:
+        dag = MultiOutputNode([slow.wait.bind(inp), workers[0].echo.bind(inp)])
+
+    async def run(graph):
+        pairs = [await graph.execute_async(i) for i in range(3)]
+        assert [await asyncio.wait_for(early, 30) for _, early in pairs] == [0, 1, 2]
+        assert not any(late._fut.done() for late, _ in pairs)
+        await slow.open.remote()
+        assert [await asyncio.wait_for(late, 30) for late, _ in pairs] == [0, 1, 2]
+
+    with cgc.compile(dag, enable_asyncio=True) as graph:
+        asyncio.run(run(graph))
 
 
 def test_an_error_spoils_only_the_outputs_that_depend_on_it(workers):

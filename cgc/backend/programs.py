@@ -30,6 +30,7 @@ from cgc.ir import (
     ReadStartOp,
     SSAValue,
     TensorType,
+    TriggerOp,
     WaitOp,
     WriteOp,
     location_text,
@@ -87,18 +88,31 @@ class _Emitter:
         self.register_of: dict[SSAValue, int] = {}
         self.registers = 0
         self.unused: list[int] = []
+        self.under_way: dict[SSAValue, str] = {}
         self.used_channels: dict[str, runtime.ChannelSpec] = {}
         self.used_communicators: set[str] = set()
 
     def program(self, graph: str) -> runtime.Program:
-        operations = tuple(self._operation(operation) for operation in self.source)
+        emitted = [each for source in self.source for each in (*self._waits(source), self._operation(source))]
+        operations = tuple(operation for operation in emitted if operation is not None)
         channels = tuple(sorted(self.used_channels.values(), key=lambda spec: spec.index))
         communicators = tuple(self.plan.communicators[name] for name in sorted(self.used_communicators))
         return runtime.Program(
             graph, self.actor, self.registers, channels, operations, communicators=communicators, device=self.device
         )
 
-    def _operation(self, operation: Operation) -> runtime.Operation:
+    def _waits(self, operation: Operation) -> list[runtime.Wait]:
+        """What has to be waited for before an operation: results of collectives on streams that it is first to use."""
+        waits = []
+        for value in operation.operands:
+            if value in self.under_way:
+                waits.append(runtime.Wait(self.register_of[value], self.registers, self.under_way.pop(value)))
+                self.register_of[value] = self.registers
+                self.registers += 1
+        return waits
+
+    def _operation(self, operation: Operation) -> runtime.Operation | None:
+        """The operation of the program; None for a trigger, whose register is empty and stays so."""
         location = location_text(operation)
         if isinstance(operation, CallOp):
             return self._call(operation, location)
@@ -124,8 +138,12 @@ class _Emitter:
         if isinstance(operation, InputAttrOp):
             accessor = "__getattr__" if operation.accessor.data == "attr" else "__getitem__"
             return runtime.Input(self._define(operation)[0], operation.key_value, accessor, location)
+        if isinstance(operation, TriggerOp):
+            self._define(operation)
+            return None
         if isinstance(operation, OutputOp):
-            return runtime.Output(tuple(self.register_of[value] for value in operation.operands), location)
+            outputs = tuple(self.register_of[value] for value in operation.outputs)
+            return runtime.Output(outputs, location, tuple(self.register_of[value] for value in operation.effects))
         place = f"{location}: " if location else ""
         raise PassError(f"{place}{operation.name} on @{self.actor} cannot be executed yet", PASS_NAME, operation.name)
 
@@ -134,11 +152,16 @@ class _Emitter:
         positional = tuple(self._argument(argument) for argument in args)
         named = tuple((keyword, self._argument(argument)) for keyword, argument in kwargs.items())
         drop = self._drop(operation)
-        return runtime.Call(operation.method, positional, named, self._define(operation), drop, location)
+        effect = operation.effect is not None
+        return runtime.Call(operation.method, positional, named, self._define(operation), drop, location, effect)
 
     def _collective(self, operation: CollectiveOp, location: str) -> runtime.Collective:
         communicator = self.plan.of_collective(operation)
         self.used_communicators.add(communicator)
+        stream = None if operation.stream is None else operation.stream.data
+        if stream is not None:
+            used = [value for value in operation.results if value in self.last_use]
+            self.under_way.update(dict.fromkeys(used, location))
         return runtime.Collective(
             kind=operation.name.removeprefix("cgc."),
             reduce=None if operation.reduce is None else operation.reduce.data,
@@ -148,6 +171,7 @@ class _Emitter:
             drop=self._drop(operation),
             into=self._define(operation),
             location=location,
+            stream=stream,
         )
 
     def _argument(self, argument: Bound) -> runtime.Argument:

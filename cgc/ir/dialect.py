@@ -18,6 +18,7 @@ CGC = Dialect(
         graph_ops.BodyOp,
         graph_ops.InputOp,
         graph_ops.InputAttrOp,
+        graph_ops.TriggerOp,
         graph_ops.CallOp,
         graph_ops.OutputOp,
         transfer_ops.AllReduceOp,

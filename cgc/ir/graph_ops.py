@@ -288,16 +288,39 @@ class InputAttrOp(CgcOp):
 
 
 @operation_definition
+class TriggerOp(CgcOp):
+    """The begin of an execution, as a value for calls to wait for that take none; belongs to the driver."""
+
+    name = "cgc.trigger"
+    result = result_def(VALUE)
+
+    def __init__(self, *, location: LocationAttr | None = None) -> None:
+        super().__init__(result_types=[OBJECT], location=location)
+
+    @classmethod
+    def parse(cls, parser: Parser) -> TriggerOp:
+        operation = cls.create(result_types=base.parse_result_types(parser))
+        return base.parse_attributes(parser, operation)
+
+    def print(self, printer: Printer) -> None:
+        base.print_result_types(printer, self)
+        printer.print_op_attributes(self.attributes)
+
+
+@operation_definition
 class CallOp(CgcOp):
     """
     Calls a method of an actor; several results for a method with `num_returns`.
 
-    `arguments` is the template: positional arguments, then one per name in `keywords`.
+    `arguments` is the template: positional arguments, then one per name in `keywords`. The last `after` operands are
+    waited for and not passed on. The result of an `effect` is None: nobody wants more than to know of its errors.
     """
 
     name = "cgc.call"
     values = var_operand_def(VALUE)
     callee = prop_def(SymbolRefAttr)
+    effect = opt_prop_def(UnitAttr)
+    after = opt_prop_def(IntAttr)
     arguments = prop_def(ArrayAttr[OperandAttr | LiteralAttr | OpaqueAttr | NestAttr])
     keywords = opt_prop_def(ArrayAttr[StringAttr])
     outputs = var_result_def(VALUE)
@@ -310,6 +333,8 @@ class CallOp(CgcOp):
         kwargs: Mapping[str, Bound] | None = None,
         result_types: Sequence[Attribute] = (OBJECT,),
         *,
+        effect: bool = False,
+        after: Sequence[SSAValue] = (),
         location: LocationAttr | None = None,
     ) -> None:
         given = [*args, *(kwargs or {}).values()]
@@ -317,16 +342,21 @@ class CallOp(CgcOp):
             "callee": base.method_ref(actor, method),
             "arguments": ArrayAttr([template_of(value) for value in given]),
             "keywords": ArrayAttr([StringAttr(keyword) for keyword in kwargs]) if kwargs else None,
+            "effect": effect,
+            "after": len(after) or None,
         }
         operands = [operand for value in given for operand in operands_of(value)]
-        super().__init__(operands, result_types, properties, location=location)
+        super().__init__([*operands, *after], result_types, properties, location=location)
 
     def verify_(self) -> None:
         if len(self.callee.nested_references.data) != 1:
             raise VerifyException(f"the callee must be @actor::@method, got {self.callee}")
         taken = sum(operand_count(argument) for argument in self.arguments.data)
-        if taken != len(self.operands):
-            raise VerifyException(f"the arguments take {taken} operands, but there are {len(self.operands)}")
+        given = len(self.operands) - _count(self.after)
+        if taken != given:
+            raise VerifyException(f"the arguments take {taken} operands, but there are {given}")
+        if self.effect is not None and [result.type for result in self.results] != [OBJECT]:
+            raise VerifyException("an effect has one result, an !cgc.object")
         names = self.keyword_names
         if len(names) > len(self.arguments.data) or len(set(names)) != len(names):
             raise VerifyException("keyword names must be distinct and not more than there are arguments")
@@ -352,6 +382,16 @@ class CallOp(CgcOp):
         positional = len(given) - len(names)
         return given[:positional], dict(zip(names, given[positional:], strict=True))
 
+    @property
+    def awaited(self) -> tuple[SSAValue, ...]:
+        """What the call waits for and does not take."""
+        return tuple(self.operands[len(self.operands) - _count(self.after) :])
+
+    def wait_for(self, value: SSAValue) -> None:
+        """Let the call wait for one more value."""
+        self.operands = [*self.operands, value]
+        self.properties["after"] = IntAttr(_count(self.after) + 1)
+
     @classmethod
     def parse(cls, parser: Parser) -> CallOp:
         actor = parser.parse_symbol_name()
@@ -374,7 +414,10 @@ class CallOp(CgcOp):
                 keywords[keyword] = value
 
         parser.parse_comma_separated_list(Parser.Delimiter.PAREN, parse_one)
-        operation = cls(actor.data, method.data, args, keywords, base.parse_result_types(parser))
+        effect = parser.parse_optional_keyword("effect") is not None
+        after = _parse_after(parser)
+        types = base.parse_result_types(parser)
+        operation = cls(actor.data, method.data, args, keywords, types, effect=effect, after=after)
         return base.parse_attributes(parser, operation)
 
     def print(self, printer: Printer) -> None:
@@ -385,36 +428,78 @@ class CallOp(CgcOp):
         printer.print_string("(")
         printer.print_list(given, lambda item: print_argument(printer, *item))
         printer.print_string(")")
+        printer.print_string("" if self.effect is None else " effect")
+        _print_after(printer, self.awaited)
         base.print_result_types(printer, self)
         printer.print_op_attributes(self.attributes)
 
 
 @operation_definition
 class OutputOp(CgcOp):
-    """The outputs of an execution, at the end; `is_list` if the user gets a list (`MultiOutputNode`)."""
+    """
+    The outputs of an execution, at the end; `is_list` if the user gets a list (`MultiOutputNode`).
+
+    The last `after` operands are effects: every output waits for them, and their errors are its errors.
+    """
 
     name = "cgc.output"
     values = var_operand_def(VALUE)
     is_list = opt_prop_def(UnitAttr)
+    after = opt_prop_def(IntAttr)
     traits = traits_def(IsTerminator())
 
     def __init__(
-        self, values: Sequence[SSAValue], *, is_list: bool = False, location: LocationAttr | None = None
+        self,
+        values: Sequence[SSAValue],
+        *,
+        is_list: bool = False,
+        after: Sequence[SSAValue] = (),
+        location: LocationAttr | None = None,
     ) -> None:
-        super().__init__(values, properties={"is_list": is_list}, location=location)
+        properties: dict[str, Property] = {"is_list": is_list, "after": len(after) or None}
+        super().__init__([*values, *after], properties=properties, location=location)
 
     def verify_(self) -> None:
-        if self.is_list is None and len(self.operands) != 1:
-            raise VerifyException(f"an output that is no list has one value, not {len(self.operands)}")
+        if _count(self.after) > len(self.operands):
+            raise VerifyException(f"{_count(self.after)} operands are effects, but there are {len(self.operands)}")
+        if self.is_list is None and len(self.outputs) != 1:
+            raise VerifyException(f"an output that is no list has one value, not {len(self.outputs)}")
+
+    @property
+    def outputs(self) -> tuple[SSAValue, ...]:
+        """What the user gets."""
+        return tuple(self.operands[: len(self.operands) - _count(self.after)])
+
+    @property
+    def effects(self) -> tuple[SSAValue, ...]:
+        """What every output waits for."""
+        return tuple(self.operands[len(self.operands) - _count(self.after) :])
 
     @classmethod
     def parse(cls, parser: Parser) -> OutputOp:
         values = parser.parse_optional_comma_separated_list(Parser.Delimiter.SQUARE, lambda: base.parse_operand(parser))
-        operation = cls([base.parse_operand(parser)] if values is None else values, is_list=values is not None)
-        return base.parse_attributes(parser, operation)
+        is_list = values is not None
+        values = [base.parse_operand(parser)] if values is None else values
+        return base.parse_attributes(parser, cls(values, is_list=is_list, after=_parse_after(parser)))
 
     def print(self, printer: Printer) -> None:
         printer.print_string(" " if self.is_list is None else " [")
-        printer.print_list(self.operands, printer.print_operand)
+        printer.print_list(self.outputs, printer.print_operand)
         printer.print_string("" if self.is_list is None else "]")
+        _print_after(printer, self.effects)
         printer.print_op_attributes(self.attributes)
+
+
+def _count(number: IntAttr | None) -> int:
+    return 0 if number is None else int(number.data)
+
+
+def _parse_after(parser: Parser) -> list[SSAValue]:
+    """`after ::= ("after" operands)?`"""
+    return base.parse_operands(parser) if parser.parse_optional_keyword("after") is not None else []
+
+
+def _print_after(printer: Printer, values: Sequence[SSAValue]) -> None:
+    if values:
+        printer.print_string(" after")
+        base.print_operands(printer, values)

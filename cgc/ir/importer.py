@@ -57,6 +57,7 @@ def import_graph(
     with_ids: bool = False,
     location_root: str | None = None,
     default_communicator: Any = "create",
+    allow_leaf_nodes: bool = False,
 ) -> Unit:
     """
     The graph that ends in `root`, with all nodes that are connected to it.
@@ -70,6 +71,7 @@ def import_graph(
         with_ids: Whether actor ids, which change from run to run, go into the IR.
         location_root: Files below it are shown relative to it, others (all, if None) by their base name.
         default_communicator: What values get that ask for a communicator and name none, see `ray_nodes.value_type`.
+        allow_leaf_nodes: Whether calls whose results nobody uses are effects, which the output waits for.
 
     Raises:
         GraphError: `root` is no node, or the graph has something that the IR cannot show.
@@ -80,7 +82,7 @@ def import_graph(
     emitter = _Emitter(actors or {}, with_ids, location_root, default_communicator)
     for item in items:
         emitter.emit(item)
-    emitter.emit_output(root)
+    emitter.emit_output(root, allow_leaf_nodes)
     driver = ActorOp(DRIVER, "driver", node=driver_node)
     body = BodyOp(emitter.operations)
     graph = GraphOp(name, [driver, *emitter.symbols.declarations, body], max_inflight=max_inflight)
@@ -314,7 +316,7 @@ class _Emitter:
             # Neither runs in a compiled graph; shown as a call, for verify-graph to say so.
             self._emit_call(item, node, node, "__init__" if isinstance(node, ClassNode) else "__call__", 1)
 
-    def emit_output(self, root: DAGNode) -> None:
+    def emit_output(self, root: DAGNode, allow_leaf_nodes: bool) -> None:
         is_list = isinstance(root, MultiOutputNode)
         values: list[SSAValue] = []
         for position, node in enumerate(root._bound_args if is_list else [root]):
@@ -324,7 +326,20 @@ class _Emitter:
                     f"{ray_nodes.describe(root)}: output {position} is no node but a {type(node).__name__}{hint}"
                 )
             values.append(self._value(node, root))
-        self.operations.append(OutputOp(values, is_list=is_list, location=self._location(root)))
+        effects = self._make_effects(values) if allow_leaf_nodes else []
+        self.operations.append(OutputOp(values, is_list=is_list, after=effects, location=self._location(root)))
+
+    def _make_effects(self, outputs: list[SSAValue]) -> list[SSAValue]:
+        """Make each call whose results nobody uses an effect; the values that say how they ended."""
+        effects: list[SSAValue] = []
+        for position, call in enumerate(self.operations):
+            if isinstance(call, CallOp) and not any(result.uses or result in outputs for result in call.results):
+                args, kwargs = call.bound
+                made = CallOp(call.actor, call.method, args, kwargs, effect=True, location=call.location)
+                call.drop_all_references()
+                self.operations[position] = made
+                effects.append(made.results[0])
+        return effects
 
     def _emit_input_attribute(self, node: InputAttributeNode) -> None:
         source = self._value(node._dag_input_node, node)
@@ -334,7 +349,8 @@ class _Emitter:
 
     def _emit_call(self, item: _Item, node: DAGNode, parent: Any, method: str, returns: int) -> None:
         outputs = item.outputs.get(id(node), {})
-        returns = max(returns, *(index + 1 for index in outputs)) if outputs else returns
+        # At least one, of a method without results too: without it nobody would learn of its errors.
+        returns = max(returns, 1, *(index + 1 for index in outputs))
         typed = outputs if outputs else {0: node}
         types = [self._type(typed[index]) if index in typed else OBJECT for index in range(returns)]
         location = self._location(node)

@@ -18,7 +18,7 @@ from cgc.errors import IRVerifyError
 from cgc.ir.attributes import TensorType, TransportAttr
 from cgc.ir.base import OperationError, is_any
 from cgc.ir.channel_ops import ChannelOp
-from cgc.ir.graph_ops import ActorOp, BodyOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp
+from cgc.ir.graph_ops import ActorOp, BodyOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp, TriggerOp
 from cgc.ir.schedule_ops import ProgramOp
 from cgc.ir.transfer_ops import CollectiveOp, CopyOp, TransferOp
 from cgc.ir.verify_programs import check_collective, verify_programs
@@ -33,8 +33,8 @@ _DECLARATIONS: Mapping[str, tuple[type[Operation], ...]] = {
     "allocated": (ActorOp, ChannelOp, ProgramOp),
 }
 _BODY_OPERATIONS: Mapping[str, tuple[type[Operation], ...]] = {
-    "graph": (InputOp, InputAttrOp, CallOp, CollectiveOp, OutputOp),
-    "placed": (InputOp, InputAttrOp, CallOp, CollectiveOp, OutputOp, TransferOp, CopyOp),
+    "graph": (InputOp, InputAttrOp, TriggerOp, CallOp, CollectiveOp, OutputOp),
+    "placed": (InputOp, InputAttrOp, TriggerOp, CallOp, CollectiveOp, OutputOp, TransferOp, CopyOp),
 }
 
 

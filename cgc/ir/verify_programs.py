@@ -15,7 +15,7 @@ from xdsl.ir import Block, Operation, SSAValue
 from cgc.ir.attributes import RENDEZVOUS, FutureType
 from cgc.ir.base import OperationError, is_any
 from cgc.ir.channel_ops import ChannelOp, ChannelReadOp, WriteOp
-from cgc.ir.graph_ops import ActorOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp
+from cgc.ir.graph_ops import ActorOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp, TriggerOp
 from cgc.ir.schedule_ops import GroupOp, ProgramOp, ReceiveOp, SendOp, WaitOp, YieldOp
 from cgc.ir.transfer_ops import CollectiveOp, CopyOp
 
@@ -24,7 +24,7 @@ Communication = SendOp | ReceiveOp | CollectiveOp | WriteOp | ChannelReadOp
 _SENDS: tuple[type[SendOp | WriteOp], ...] = (SendOp, WriteOp)
 _COMMUNICATION: tuple[type[Communication], ...] = (SendOp, ReceiveOp, CollectiveOp, WriteOp, ChannelReadOp)
 _COMMON = (CallOp, CopyOp, CollectiveOp, WaitOp, GroupOp)
-_DRIVERS = (InputOp, InputAttrOp, OutputOp)
+_DRIVERS = (InputOp, InputAttrOp, TriggerOp, OutputOp)
 _MESSAGES: Mapping[bool, tuple[type[Operation], ...]] = {
     False: (SendOp, ReceiveOp),
     True: (WriteOp, ChannelReadOp),

@@ -13,6 +13,7 @@ from cgc.passes.pipeline_text import PassSpec, parse_pipeline, pipeline_error
 
 PASSES: dict[str, str] = {
     "verify-graph": "cgc.passes.verify_graph:VerifyGraphPass",
+    "anchor-calls": "cgc.passes.anchor_calls:AnchorCallsPass",
     "infer-types": "cgc.passes.infer_types:InferTypesPass",
     "place-devices": "cgc.passes.place_devices:PlaceDevicesPass",
     "pair-comm": "cgc.passes.pair_comm:PairCommPass",

@@ -2,8 +2,8 @@
 verify-graph: a graph that a user wrote keeps the rules of compiled graphs.
 
 Requires: level `graph`, as imported.
-Guarantees: exactly one input, which somebody uses, whole or in parts but not both; every call is on an actor that
-exists, and somebody uses its result; collectives have each participant once; the output is computed by an actor.
+Guarantees: exactly one input, which somebody uses, whole or in parts but not both; there are calls, each on an actor
+that exists, and somebody uses its result; collectives have each participant once; there is an output.
 All violations are found and reported in one `GraphError`, each with its place and what to do. Changes nothing.
 
     %0 = cgc.input                          stages.py:9: the result of a.fwd is not used: add the node to the
@@ -38,6 +38,9 @@ def violations(graph: GraphOp) -> list[Violation]:
     operations = list(body_of(graph).body.block.ops)
     actors = actors_of(graph)
     found = [*_input_violations(operations), *_actor_violations(actors)]
+    if not any(isinstance(operation, CallOp) for operation in operations):
+        text = "the graph calls nobody: bind at least one method of an actor, or a remote function, to the input"
+        found.append(Violation("no-call", "", text))
     for operation in operations:
         if isinstance(operation, CallOp):
             found += _call_violations(operation, actors[operation.actor].kind.data)
@@ -97,7 +100,7 @@ def _call_violations(call: CallOp, kind: str) -> Iterator[Violation]:
     if kind == "actor" and call.outputs and not _is_used(call):
         text = (
             f"the result of {call.actor}.{call.method} is not used, so that nobody would learn of its errors:"
-            " add the node to the MultiOutputNode, or do not bind it"
+            " add the node to the MultiOutputNode, do not bind it, or compile with allow_leaf_nodes=True"
         )
         yield _violation("leaf", call.method, call, text)
 
@@ -114,12 +117,8 @@ def _collective_violations(collective: CollectiveOp) -> Iterator[Violation]:
 
 
 def _output_violations(output: OutputOp) -> Iterator[Violation]:
-    if not output.operands:
+    if not output.outputs:
         yield _violation("no-output", "", output, "the graph has no output: give MultiOutputNode at least one node")
-    for value in output.operands:
-        if isinstance(value.owner, (InputOp, InputAttrOp)):
-            text = "the input itself is an output: pass it through an actor, or leave it out"
-            yield _violation("input-as-output", "", output, text)
 
 
 def _is_used(operation: Operation) -> bool:

@@ -2,24 +2,21 @@
 The driver of a graph that was compiled with `enable_asyncio`: no call of it ever blocks an event loop.
 
 Submitting writes straight into the channels where there is room, which is always so within the in-flight limit;
-large inputs, and the rare submission that must wait, go through one helper thread, in order. One reader thread takes
-the results and hands them to the loops that wait for them, several at a time where several have arrived.
+large inputs, and the rare submission that must wait, go through one helper thread, in order. Threads take the results
+and hand them to the loops that wait for them (async_results.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-import weakref
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from cgc.runtime import _core
+from cgc.runtime.async_results import Results
 from cgc.runtime.driver import BaseDriver, DriverOptions
 from cgc.runtime.futures import GraphFailure, GraphFuture
-from cgc.runtime.outlets import Outlet, Outlets
 from cgc.runtime.program import Program
 from cgc.runtime.session import Session
 
@@ -32,7 +29,7 @@ class AsyncDriver(BaseDriver):
 
     def __init__(self, program: Program, session: Session, options: DriverOptions) -> None:
         super().__init__(program, session, options)
-        self._results = _Results(self._outlets, session)
+        self._results = Results(self._outlets, session)
         self._unclaimed: dict[int, int] = {}
         """Outputs of each execution in flight that were neither awaited nor dropped."""
         self._dropped: deque[tuple[int, int]] = deque()
@@ -112,7 +109,7 @@ class AsyncDriver(BaseDriver):
             self._forget(*self._dropped.popleft())
         self._raise_if_too_many_inflight(len(self._unclaimed))
         execution = self._inlets.submitted
-        self._results.expect(execution, futures)
+        expected = self._results.expect(execution, futures)
         try:
             self._inlets.submit(args, kwargs, timeout)
         except BaseException:
@@ -120,7 +117,7 @@ class AsyncDriver(BaseDriver):
             raise
         self._unclaimed[execution] = len(futures)
         for output, value in self._inlets.passed_on(args, kwargs):
-            self._results.deliver(futures[output], value)
+            self._results.pass_on(expected, output, value)
         return execution
 
     def _forget(self, execution: int, output: int) -> None:
@@ -129,99 +126,6 @@ class AsyncDriver(BaseDriver):
             self._unclaimed[execution] -= 1
             if not self._unclaimed[execution]:
                 del self._unclaimed[execution]
-
-
-class _Results:
-    """Takes results off the channels in a thread and hands them to event loops. Holds no driver, so that it can go."""
-
-    def __init__(self, outlets: Outlets, session: Session) -> None:
-        self._outlets = outlets.outlets
-        self._session = session
-        self._waiting: dict[int, list[asyncio.Future[Any] | None]] = {}
-        """Futures of the executions that have not arrived in full; None for a dropped one."""
-        self._inboxes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Inbox] = weakref.WeakKeyDictionary()
-
-    def start(self, name: str) -> None:
-        threading.Thread(target=self._run, name=name, daemon=True).start()
-
-    def expect(self, execution: int, futures: list[asyncio.Future[Any]]) -> None:
-        """To be called before the execution's inputs are published."""
-        self._inbox_of(futures[0])
-        self._waiting[execution] = list(futures)
-
-    def forget(self, execution: int) -> None:
-        self._waiting.pop(execution, None)
-
-    def give_up(self, execution: int, output: int) -> None:
-        futures = self._waiting.get(execution)
-        if futures is not None:
-            futures[output] = None
-
-    def deliver(self, future: asyncio.Future[Any], value: Any) -> None:
-        self._inbox_of(future).put(future, value)
-
-    def _inbox_of(self, future: asyncio.Future[Any]) -> _Inbox:
-        loop = future.get_loop()
-        inbox = self._inboxes.get(loop)
-        if inbox is None:
-            inbox = self._inboxes[loop] = _Inbox(loop.call_soon_threadsafe)
-        return inbox
-
-    def _run(self) -> None:
-        execution = 0
-        try:
-            while True:
-                for outlet in self._outlets:
-                    self._take(outlet, execution)
-                self._waiting.pop(execution, None)
-                execution += 1
-        except _core.ChannelClosed:
-            failure = GraphFailure(self._session.failure())
-        except BaseException as error:  # a defect of cgc: nobody may wait for ever
-            self._session.close()
-            failure = GraphFailure(RuntimeError(f"cgc failed while reading results: {error!r}"))
-        self._outlets = []
-        for execution in sorted(self._waiting):
-            for future in self._waiting.pop(execution):
-                if future is not None:
-                    self.deliver(future, failure)
-
-    def _take(self, outlet: Outlet, execution: int) -> None:
-        message = outlet.read(-1.0)
-        futures = self._waiting.get(execution)
-        if futures is None or all(futures[place] is None for places in outlet.places for place in places):
-            return
-        for value, places in zip(outlet.decode(message), outlet.places, strict=True):
-            for place in places:
-                future = futures[place]
-                if future is not None:
-                    self.deliver(future, value)
-
-
-class _Inbox:
-    """Results on their way to one event loop, which is woken once for all that have gathered."""
-
-    def __init__(self, call_soon: Callable[..., Any]) -> None:
-        self._call_soon = call_soon
-        self._results: deque[tuple[asyncio.Future[Any], Any]] = deque()
-        self._is_scheduled = False
-
-    def put(self, future: asyncio.Future[Any], value: Any) -> None:
-        self._results.append((future, value))
-        if self._is_scheduled:
-            return
-        self._is_scheduled = True
-        try:
-            self._call_soon(self._empty)
-        except RuntimeError:  # the loop is closed: nobody awaits there any more
-            self._results.clear()
-
-    def _empty(self) -> None:
-        self._is_scheduled = False
-        while self._results:
-            future, value = self._results.popleft()
-            if not future.done():
-                future.set_result(value)
 
 
 def _is_large(values: Any) -> bool:

@@ -303,6 +303,15 @@ def _link_call(operation: Call, instance: Any, registers: Registers) -> Step:
             registers[register] = None
         registers[target] = result  # type: ignore[index]
 
+    def call_for_effect() -> None:
+        try:
+            result = compute()
+        except BaseException as error:
+            result = failed(error)
+        for register in drop:
+            registers[register] = None
+        registers[target] = result if type(result) is ErrorValue else None  # type: ignore[index]
+
     def call_with_other_results() -> None:
         try:
             results = _unpack(compute(), len(targets))
@@ -318,6 +327,8 @@ def _link_call(operation: Call, instance: Any, registers: Registers) -> Step:
             raise ActorExitRequest(f"{name}: {type(error).__name__}: {error}") from error
         return ErrorValue.from_exception(error, name, note=note, instance=instance, skip_frames=2 + method.own_frames)
 
+    if operation.effect:
+        return call_for_effect
     return call_with_one_result if len(targets) == 1 else call_with_other_results
 
 

@@ -30,7 +30,10 @@ PENDING: Any = _Mark("pending")
 GONE: Any = _Mark("gone")
 
 Record = list[Any]
-"""The outputs of an execution in order, each a value, PENDING or GONE; then the number of places that are not GONE."""
+"""
+The outputs of an execution in order, each a value, PENDING or GONE, and its effects, each None, an error or PENDING;
+then the number of outputs that are not GONE.
+"""
 
 
 class Outlet:
@@ -39,7 +42,7 @@ class Outlet:
 
     Attributes:
         next: The execution whose message is read next.
-        places: For each value of a message, the positions of the outputs that it is.
+        places: For each value of a message, the positions of the outputs (or, after these, effects) that it is.
     """
 
     __slots__ = ("_name", "next", "places", "read", "reader", "ready", "skip")
@@ -74,21 +77,24 @@ class Outlets:
 
     Attributes:
         outputs: Number of the graph's outputs.
+        effects: Places of its effects in a record.
         finished: Executions of which something was read, or that were skipped.
         records: By execution.
         outlets: In the order of the program.
     """
 
     def __init__(self, program: Program, arena: _core.Arena, max_records: int) -> None:
-        values = next(operation.values for operation in program.operations if isinstance(operation, Output))
-        self.outputs = len(values)
+        output = next(operation for operation in program.operations if isinstance(operation, Output))
+        values = output.values + output.effects
+        self.outputs = len(output.values)
+        self.effects = range(self.outputs, len(values))
         self.finished = 0
         self.records: dict[int, Record] = {}
         self.max_records = max_records
         self.outlets = _make_outlets(program, arena, values)
         self._outlet_of = {place: outlet for outlet in self.outlets for places in outlet.places for place in places}
-        self._only = self.outlets[0] if len(self.outlets) == self.outputs == 1 else None
-        self.blank_record: Record = [PENDING] * self.outputs + [self.outputs]
+        self._only = self.outlets[0] if len(self.outlets) == len(values) == 1 else None
+        self.blank_record: Record = [PENDING] * len(values) + [self.outputs]
         """To be copied into `records` before an execution's inputs are submitted."""
 
     def claim(self, execution: int, output: int, timeout: float) -> Any:
@@ -102,11 +108,14 @@ class Outlets:
         if only is not None and only.next == execution and len(self.records) < self.max_records:
             return self._claim_next(only, execution, timeout)
         record = self.records[execution]
-        if record[output] is PENDING:
-            self._read_until(self._outlet_of[output], execution, timeout)
-        elif record[output] is GONE:
+        if record[output] is GONE:
             raise KeyError(execution)
-        value = record[output]
+        deadline = time.monotonic() + timeout
+        value = self._wait_for(record, output, execution, timeout)
+        for effect in self.effects:
+            if type(value) is not ErrorValue:
+                outcome = self._wait_for(record, effect, execution, _remaining(timeout, deadline))
+                value = value if outcome is None else outcome
         self.give_up(execution, output)
         return value
 
@@ -167,6 +176,11 @@ class Outlets:
             raise
         return value
 
+    def _wait_for(self, record: Record, place: int, execution: int, timeout: float) -> Any:
+        if record[place] is PENDING:
+            self._read_until(self._outlet_of[place], execution, timeout)
+        return record[place]
+
     def _read_until(self, outlet: Outlet, execution: int, timeout: float) -> None:
         if outlet.next == execution:
             self._require_room(outlet)
@@ -176,8 +190,7 @@ class Outlets:
             while outlet.next <= execution:
                 self._require_room(outlet)
                 self._take(outlet, timeout)
-                if timeout > 0:
-                    timeout = max(0.0, deadline - time.monotonic())
+                timeout = _remaining(timeout, deadline)
         if len(self.outlets) > 1:
             self._take_what_is_ready()
 
@@ -230,6 +243,11 @@ class Outlets:
         kept = sum(1 for execution in self.records if execution < finished)
         if kept >= self.max_records:
             raise BufferFullError(kept)
+
+
+def _remaining(timeout: float, deadline: float) -> float:
+    """What is left of a time-out; 0 and the negative ones, which are none, stay as they are."""
+    return max(0.0, deadline - time.monotonic()) if timeout > 0 else timeout
 
 
 class _ReleasedReader:

@@ -178,7 +178,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Call `method` of the actor; one result per register of `into` (several: the method returns a sequence)."""
+    """
+    Call `method` of the actor; one result per register of `into` (several: the method returns a sequence).
+
+    The result of an `effect` is None, unless it is an error.
+    """
 
     method: str
     args: tuple[Argument, ...]
@@ -186,10 +190,12 @@ class Call:
     into: tuple[int, ...]
     drop: tuple[int, ...] = ()
     location: str = ""
+    effect: bool = False
 
     def __str__(self) -> str:
         arguments = [str(a) for a in self.args] + [f"{k}={v}" for k, v in self.kwargs]
-        return f"{_registers(self.into)} = call {self.method}({', '.join(arguments)})" + _dropped(self.drop)
+        call = f"{_registers(self.into)} = call {self.method}({', '.join(arguments)})"
+        return call + (" effect" if self.effect else "") + _dropped(self.drop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,13 +259,18 @@ class Collective:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Driver only: the registers `values` are the outputs of the execution, in the order of the user's list."""
+    """
+    Driver only: the registers `values` are the outputs of the execution, in the order of the user's list.
+
+    Each of them is there when the `effects` are, too, and is an error if one of those is.
+    """
 
     values: tuple[int, ...]
     location: str = ""
+    effects: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return f"output {_registers(self.values)}"
+        return f"output {_registers(self.values)}" + (f" after {_registers(self.effects)}" if self.effects else "")
 
 
 Operation = Input | Read | ReadStart | Wait | Call | Copy | Write | Collective | Output

@@ -134,3 +134,20 @@ def tensors_between_gpus():
         x = a.fwd.bind(inp).with_tensor_transport(transport="auto")
         y = b.fwd.bind(x).with_tensor_transport(transport="shm", device="gpu")
         return MultiOutputNode([c.join.bind(x, y)])
+
+
+def nodes_within_containers():
+    """Lists, tuples and dicts with nodes in them are made anew for each call."""
+    a, b = _actors(2)
+    with InputNode() as inp:
+        x, y = a.one.bind(inp), a.two.bind([inp, 1])
+        return b.join.bind([x, 2], {"left": (x, y)}, last=y)
+
+
+def calls_of_constants():
+    """What takes nothing begins with the execution: by a part of the input, or by a trigger."""
+    a, b = _actors(2)
+    with InputNode() as inp:
+        x = a.load.bind("weights")
+        y = b.load.bind(1)
+        return MultiOutputNode([a.apply.bind(x, inp), y, inp])

@@ -71,5 +71,5 @@ def test_every_pass_has_its_registered_name_and_a_contract():
 
 
 def test_unknown_pass_class():
-    with pytest.raises(PassError, match="the passes are verify-graph, infer-types"):
+    with pytest.raises(PassError, match="the passes are verify-graph, anchor-calls"):
         pass_class("inline")

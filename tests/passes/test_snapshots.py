@@ -37,6 +37,8 @@ EXECUTABLE = [
     "several_outputs_of_one_actor",
     "two_nodes",
     "hints",
+    "nodes_within_containers",
+    "calls_of_constants",
 ]
 ALL = [*EXECUTABLE, "tensors_between_gpus"]
 

@@ -15,6 +15,8 @@ cgc.graph @chain level = graph, max_inflight = 10 {
 
 // ----- after verify-graph: unchanged
 
+// ----- after anchor-calls: unchanged
+
 // ----- after infer-types: unchanged
 
 // ----- after place-devices

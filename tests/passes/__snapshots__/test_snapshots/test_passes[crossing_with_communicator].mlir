@@ -15,6 +15,8 @@ cgc.graph @crossing_with_communicator level = graph, max_inflight = 10 {
 
 // ----- after verify-graph: unchanged
 
+// ----- after anchor-calls: unchanged
+
 // ----- after infer-types
 cgc.graph @crossing_with_communicator level = graph, max_inflight = 10 {
   cgc.actor @driver driver on "n0"

@@ -11,6 +11,8 @@ cgc.graph @echo level = graph, max_inflight = 10 {
 
 // ----- after verify-graph: unchanged
 
+// ----- after anchor-calls: unchanged
+
 // ----- after infer-types: unchanged
 
 // ----- after place-devices

@@ -13,6 +13,8 @@ cgc.graph @hints level = graph, max_inflight = 10 {
 
 // ----- after verify-graph: unchanged
 
+// ----- after anchor-calls: unchanged
+
 // ----- after infer-types
 cgc.graph @hints level = graph, max_inflight = 10 {
   cgc.actor @driver driver on "n0"

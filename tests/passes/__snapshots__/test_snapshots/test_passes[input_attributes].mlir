@@ -16,6 +16,8 @@ cgc.graph @input_attributes level = graph, max_inflight = 10 {
 
 // ----- after verify-graph: unchanged
 
+// ----- after anchor-calls: unchanged
+
 // ----- after infer-types: unchanged
 
 // ----- after place-devices

@@ -15,6 +15,8 @@ cgc.graph @tensors_between_gpus level = graph, max_inflight = 10 {
 
 // ----- after verify-graph: unchanged
 
+// ----- after anchor-calls: unchanged
+
 // ----- after infer-types
 cgc.graph @tensors_between_gpus level = graph, max_inflight = 10 {
   cgc.actor @driver driver on "n0"

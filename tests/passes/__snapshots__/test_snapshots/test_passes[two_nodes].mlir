@@ -17,6 +17,8 @@ cgc.graph @two_nodes level = graph, max_inflight = 10 {
 
 // ----- after verify-graph: unchanged
 
+// ----- after anchor-calls: unchanged
+
 // ----- after infer-types: unchanged
 
 // ----- after place-devices

@@ -13,6 +13,8 @@ cgc.graph @unused_result level = graph, max_inflight = 10 {
 
 // ----- after verify-graph: unchanged
 
+// ----- after anchor-calls: unchanged
+
 // ----- after infer-types: unchanged
 
 // ----- after place-devices
