@@ -27,7 +27,7 @@ WITH_NEW_GCS = 2.0
 """
 Seconds that it runs with the new one.
 
-That one knows nothing of the cluster: its memory would have to be a Redis. Some of Ray's own calls end the process then.
+That one knows nothing of the cluster, which only a Redis would remember: some of Ray's own calls end the process.
 """
 
 
