@@ -1,15 +1,15 @@
 """
 Random graphs through all passes, looking for a deadlock, a refusal or an invalid IR.
 
-    python tools/fuzz/schedules.py --graphs 10000 --seed 1 --jobs 2
+    python tools/fuzz/schedules.py --graphs 10000 --seed 1 --jobs 2 [--json record.jsonl]
 
-Each graph has up to 64 actors on up to three nodes and up to 2,000 calls (most are small), values with several
-results and readers, all transports, collectives on overlapping groups, inputs in parts or whole, a random profile, and
-overlap with and without streams and memory limits. After every pass the IR is verified and printed, parsed and printed
-again; the final schedule runs in the simulator with rendezvous and bounded buffers, executions pipelined. Actors that
-are fast or slow at random stand for all fair interleavings: what can go first does, in some graph.
+The graphs are those of `random_graphs.py`, with a random profile each, and overlap with and without streams and memory
+limits. After every pass the IR is verified and printed, parsed and printed again; the final schedule runs in the
+simulator with rendezvous and bounded buffers, executions pipelined. Actors that are fast or slow at random stand for
+all fair interleavings: what can go first does, in some graph.
 
-A failure prints the seed of its graph; `--seed S --graphs 1` runs that graph alone, and `--print` shows it.
+A failure prints the seed of its graph; `--seed S --graphs 1` runs that graph alone, and `--print` shows it. Ctrl-C ends
+a run at once; what it prints last, and the last line of the record, say with which seed to go on.
 """
 
 from __future__ import annotations
@@ -17,182 +17,109 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cgc.errors import CgcError
-from cgc.ir import (
-    OBJECT,
-    ActorOp,
-    AllGatherOp,
-    AllReduceOp,
-    BodyOp,
-    CallOp,
-    CollectiveOp,
-    GraphOp,
-    InputAttrOp,
-    InputOp,
-    ModuleOp,
-    Operation,
-    OutputOp,
-    ReduceScatterOp,
-    SSAValue,
-    TensorType,
-    Unit,
-    ValueType,
-    WriteOp,
-    graphs_of,
-    parse_module,
-    print_module,
-)
+from cgc.ir import CallOp, CollectiveOp, GraphOp, Unit, WriteOp, graphs_of, parse_module, print_module
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.graph_view import channels_of, communication, programs_of
 from cgc.passes.manager import PassManager, PassRecord
 from cgc.passes.registry import passes_of
 from cgc.passes.verify_schedule import verify
+from tools.fuzz.random_graphs import MOST_CALLS, random_graph, random_profile
 
 CHUNK = 50
+"""Graphs that a process compiles before it reports."""
+
+MOST_SHOWN = 10
+"""Failures that are shown: where there are more, they are the same."""
+
+COUNTED = ("actors", "calls", "messages", "meetings", "collectives")
 
 
 def main() -> int:
-    """Run the command; 1 if a graph failed."""
+    """Run the command; 1 if a graph failed, 130 if it was interrupted before that."""
     options = _arguments()
     if options.print:
         print(print_module(random_graph(random.Random(options.seed), options.calls).module))
         return 0
-    started = time.perf_counter()
-    seeds = range(options.seed, options.seed + options.graphs)
-    chunks = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]
-    totals: Counter[str] = Counter()
-    failures = 0
-    with ProcessPoolExecutor(options.jobs) as pool:
-        for statistics, failed in pool.map(_run_chunk, chunks, [options.calls] * len(chunks)):
-            totals += statistics
-            for seed, text in failed:
-                failures += 1
-                print(f"seed {seed}: {text}", file=sys.stderr)
-    seconds = time.perf_counter() - started
-    numbers = ", ".join(
-        f"{totals[name]:,} {name}" for name in ("actors", "calls", "messages", "meetings", "collectives")
-    )
-    print(f"{options.graphs:,} graphs ({numbers}) in {seconds:.0f} s: {failures} failures")
-    return 1 if failures else 0
+    total = Total(options.seed)
+    interrupted = False
+    console = Console(stderr=True)
+    columns = ("graphs", BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"))
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=options.graphs, failed=0)
+        try:
+            for chunk in _chunks(options):
+                total.add(chunk)
+                for seed, text in chunk.failed[: MOST_SHOWN - total.failures + len(chunk.failed)]:
+                    console.print(f"seed {seed}: {text}", markup=False, highlight=False)
+                progress.update(bar, completed=total.graphs, failed=total.failures)
+                if options.json:
+                    total.append_to(options.json)
+        except KeyboardInterrupt:
+            interrupted = True
+    print(total, end="")
+    print(f" (interrupted; go on with --seed {total.next_seed})" if interrupted else "")
+    return 1 if total.failures else 130 if interrupted else 0
 
 
 @dataclass
-class _Builder:
-    """A body under construction: values and who holds them."""
+class Chunk:
+    """What became of some graphs of consecutive seeds."""
 
-    rng: random.Random
-    actors: list[str]
-    gpus: set[str]
-    operations: list[Operation] = field(default_factory=list)
-    values: list[tuple[SSAValue, str]] = field(default_factory=list)
-    used: set[SSAValue] = field(default_factory=set)
-
-    def add(self, operation: Operation, holders: list[str]) -> None:
-        self.operations.append(operation)
-        self.used.update(operation.operands)
-        self.values += zip(operation.results, holders, strict=True)
-
-    def pick(self, holder: str | None = None) -> SSAValue | None:
-        """A recent value, of one holder if told so."""
-        recent = [value for value, who in self.values[-40:] if holder in (None, who)]
-        return self.rng.choice(recent) if recent else None
+    graphs: int
+    counted: Counter[str] = field(default_factory=Counter)
+    failed: list[tuple[int, str]] = field(default_factory=list)
 
 
-def random_graph(rng: random.Random, most_calls: int) -> Unit:
-    """A graph of level `graph` that keeps all rules."""
-    calls = min(most_calls, int(rng.lognormvariate(2.5, 1.2)) + 1)
-    count = rng.randint(1, min(64, max(1, calls)))
-    names = [f"a{number}" for number in range(count)]
-    nodes = [f"n{number}" for number in range(rng.choice([1, 1, 2, 3]))]
-    gpus = {name for name in names if rng.random() < 0.6}
-    builder = _Builder(rng, names, gpus)
-    _add_inputs(builder)
-    for _ in range(calls):
-        if count > 1 and rng.random() < 0.08:
-            _add_collective(builder)
-        else:
-            _add_call(builder)
-    _add_output(builder)
-    declared = [ActorOp("driver", "driver")]
-    for number, name in enumerate(names):
-        devices = [f"gpu:{number}"] if name in gpus else []
-        declared.append(ActorOp(name, class_name=f"C{number % 5}", node=rng.choice(nodes), devices=devices))
-    graph = GraphOp("fuzz", [*declared, BodyOp(builder.operations)], max_inflight=rng.randint(1, 12))
-    return Unit(ModuleOp([graph]))
+@dataclass
+class Total:
+    """What became of all graphs from `seed` on, without a gap."""
 
+    seed: int
+    graphs: int = 0
+    failures: int = 0
+    counted: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.perf_counter)
 
-def _add_inputs(builder: _Builder) -> None:
-    whole = InputOp()
-    if builder.rng.random() < 0.5:
-        builder.add(whole, ["driver"])
-        builder.add(CallOp(builder.actors[0], "first", [whole.result]), [builder.actors[0]])
-        return
-    builder.operations.append(whole)
-    for number in range(builder.rng.randint(1, 4)):
-        part = InputAttrOp(whole.result, number)
-        builder.add(part, ["driver"])
-        actor = builder.rng.choice(builder.actors)
-        builder.add(CallOp(actor, "first", [part.result]), [actor])
+    @property
+    def next_seed(self) -> int:
+        return self.seed + self.graphs
 
+    def add(self, chunk: Chunk) -> None:
+        """Count the next chunk."""
+        self.graphs += chunk.graphs
+        self.failures += len(chunk.failed)
+        self.counted += chunk.counted
 
-def _add_output(builder: _Builder) -> None:
-    """All that nobody uses is an output; what cannot go to the driver passes through a call."""
-    outputs = []
-    for value, actor in builder.values:
-        if value not in builder.used and actor != "driver":
-            if isinstance(value.type, TensorType):
-                call = CallOp(actor, "last", [value])
-                builder.operations.append(call)
-                value = call.results[0]
-            outputs.append(value)
-    builder.operations.append(OutputOp(outputs, is_list=True))
+    def append_to(self, path: Path) -> None:
+        """Write one line of JSON."""
+        seconds = round(time.perf_counter() - self.started, 1)
+        line = {"seed": self.seed, "next_seed": self.next_seed, "graphs": self.graphs, "failures": self.failures}
+        with path.open("a") as file:
+            file.write(
+                json.dumps({**line, **{name: self.counted[name] for name in COUNTED}, "seconds": seconds}) + "\n"
+            )
 
-
-def _add_call(builder: _Builder) -> None:
-    rng = builder.rng
-    actor = rng.choice(builder.actors)
-    taken = [builder.pick() for _ in range(rng.choice([0, 1, 1, 1, 2, 2, 3]))]
-    results = rng.choice([1, 1, 1, 2, 3])
-    call = CallOp(
-        actor, f"m{rng.randint(0, 3)}", [v for v in taken if v is not None], None, [_type(builder, actor)] * results
-    )
-    builder.add(call, [actor] * results)
-
-
-def _type(builder: _Builder, actor: str) -> ValueType:
-    rng = builder.rng
-    if rng.random() < 0.4:
-        return OBJECT
-    shape = rng.choice([None, [rng.choice([8, 1024, 65536])], [64, 64]])
-    request = rng.choice([None, "auto", "shm", "gloo", "gloo", "gloo"])
-    return TensorType.of(shape=shape, dtype="float32", request=request, static=shape is not None and rng.random() < 0.5)
-
-
-def _add_collective(builder: _Builder) -> None:
-    rng = builder.rng
-    group = rng.sample(builder.actors, rng.randint(2, min(5, len(builder.actors))))
-    values = []
-    for actor in group:
-        value = builder.pick(actor)
-        if value is None:
-            call = CallOp(actor, "make", [])
-            builder.add(call, [actor])
-            value = call.results[0]
-        values.append(value)
-    made = rng.choice([AllReduceOp, AllGatherOp, ReduceScatterOp])
-    types = [TensorType.of(direct=True)] * len(group)
-    reduce = rng.choice(["sum", "max"]) if made.REDUCES else None
-    builder.add(made(values, group, types, reduce=reduce, transport="gloo"), group)
+    def __str__(self) -> str:
+        numbers = ", ".join(f"{self.counted[name]:,} {name}" for name in COUNTED)
+        seconds = time.perf_counter() - self.started
+        return f"{self.graphs:,} graphs ({numbers}) in {seconds:.0f} s: {self.failures} failures"
 
 
 def run_graph(seed: int, most_calls: int, profile: Path) -> Counter[str]:
@@ -205,44 +132,35 @@ def run_graph(seed: int, most_calls: int, profile: Path) -> Counter[str]:
     """
     rng = random.Random(seed)
     unit = random_graph(rng, most_calls)
-    profile.write_text(json.dumps(_random_profile(rng)))
-    options = f"cost-model={profile}"
+    profile.write_text(json.dumps(random_profile(rng)))
     streams = rng.choice(["", " streams", f" streams max-bytes={rng.choice([1, 4096, 10**6])}"])
+    return check(unit, profile, streams)
+
+
+def check(unit: Unit, profile: Path, streams: str) -> Counter[str]:
+    """Compile `unit` under a profile, with the options `streams` of `overlap-comm`; raises as `run_graph` does."""
+    options = f"cost-model={profile}"
     pipeline = passes_of(
         f"verify-graph,infer-types,place-devices,pair-comm{{{options}}},overlap-comm{{{options}{streams}}},"
         "verify-schedule,allocate-channels,verify-schedule"
     )
-    known = ""
-
-    def round_trip(number: int, name: str, unit: Unit, record: PassRecord | None) -> None:
-        nonlocal known
-        text = print_module(unit.module)
-        if text != known:
-            assert print_module(parse_module(text)) == text, f"text after {name} does not round-trip"
-        known = text
-
-    PassManager(pipeline, verify_each=True, keep_initial=False, observers=[round_trip]).run(unit)
+    PassManager(pipeline, verify_each=True, keep_initial=False, observers=[RoundTrip()]).run(unit)
     (graph,) = graphs_of(unit.module)
     verify(graph, CostModel.load(str(profile)))
     return _statistics(graph)
 
 
-def _random_profile(rng: random.Random) -> dict[str, object]:
-    calls = {f"C{number}.m{method}": rng.choice([0, 1, 100, 10000]) for number in range(5) for method in range(4)}
-    links = {
-        name: {
-            "latency-us": rng.choice([0, 1, 1000]),
-            "gb-per-s": rng.choice([0.01, 1, 100]),
-            "overhead-us": rng.choice([0, 5]),
-        }
-        for name in ("shm", "tcp", "nccl", "gloo")
-    }
-    return {
-        "calls": calls,
-        "links": links,
-        "default-call-us": rng.choice([0, 50]),
-        "object-bytes": rng.choice([0, 10**6]),
-    }
+class RoundTrip:
+    """An observer that sends the IR through text and back, unless it is what it was before."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def __call__(self, number: int, name: str, unit: Unit, record: PassRecord | None) -> None:
+        text = print_module(unit.module)
+        if text != self.text:
+            assert print_module(parse_module(text)) == text, f"text after {name} does not round-trip"
+        self.text = text
 
 
 def _statistics(graph: GraphOp) -> Counter[str]:
@@ -257,26 +175,53 @@ def _statistics(graph: GraphOp) -> Counter[str]:
     return found
 
 
-def _run_chunk(seeds: Sequence[int], most_calls: int) -> tuple[Counter[str], list[tuple[int, str]]]:
-    totals: Counter[str] = Counter()
-    failed = []
+def _chunks(options: argparse.Namespace) -> Iterator[Chunk]:
+    """The results in the order of the seeds; few chunks are under way at a time, so that Ctrl-C ends soon."""
+    end = options.seed + options.graphs
+    starts = iter(range(options.seed, end, CHUNK))
+    ignore_interrupt = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(options.jobs, initializer=ignore_interrupt) as pool:
+        under_way: deque[Future[Chunk]] = deque()
+
+        def submit_next() -> None:
+            for start in starts:
+                under_way.append(pool.submit(_run_chunk, range(start, min(start + CHUNK, end)), options.calls))
+                return
+
+        try:
+            for _ in range(2 * options.jobs):
+                submit_next()
+            while under_way:
+                yield under_way.popleft().result()
+                submit_next()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _run_chunk(seeds: range, most_calls: int) -> Chunk:
+    chunk = Chunk(len(seeds))
     with tempfile.TemporaryDirectory() as directory:
         for seed in seeds:
             try:
-                totals += run_graph(seed, most_calls, Path(directory) / "profile.json")
+                chunk.counted += run_graph(seed, most_calls, Path(directory) / "profile.json")
             except CgcError as error:
-                failed.append((seed, f"{type(error).__name__}: {error}"))
+                chunk.failed.append((seed, f"{type(error).__name__}: {error}"))
             except Exception:
-                failed.append((seed, traceback.format_exc()))
-    return totals, failed
+                chunk.failed.append((seed, traceback.format_exc()))
+    return chunk
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().partition("\n")[0])
-    parser.add_argument("--graphs", type=int, default=1000, help="how many")
-    parser.add_argument("--seed", type=int, default=0, help="of the first graph; the next has the next")
-    parser.add_argument("--calls", type=int, default=2000, help="at most so many in a graph")
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
+
+    def option(name: str, kind: Any, default: Any, text: str) -> None:
+        parser.add_argument(name, type=kind, default=default, help=f"{text} (default: {default})")
+
+    option("--graphs", int, 1000, "how many")
+    option("--seed", int, 0, "of the first graph; the next has the next")
+    option("--calls", int, MOST_CALLS, "at most so many in a graph")
+    option("--jobs", int, 2, "processes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="append the running total to FILE, a line each time")
     parser.add_argument("--print", action="store_true", help="print the first graph instead of compiling it")
     return parser.parse_args()
 
