@@ -1,17 +1,21 @@
 """
 A driver with a cluster of its own on this machine, for `test_cluster_faults.py`: prints JSON of what happened.
 
-    python -m tests.runtime.cluster_program nodes|gcs
+    python -m tests.runtime.cluster_program nodes|gcs|memory
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import psutil
 import ray
 from ray.cluster_utils import Cluster
 from ray.dag import InputNode
@@ -19,6 +23,8 @@ from ray.dag import InputNode
 import cgc
 from cgc.runtime.process_watch import wait_until_ended
 from tests.runtime.helpers import DEADLINE, Actor
+
+HEADROOM = 1 << 30
 
 WITHOUT_GCS = 2.0
 """Seconds that the graph runs on while there is no GCS."""
@@ -86,6 +92,22 @@ def restart_gcs(cluster: Cluster) -> dict[str, Any]:
     return {"executions": executions}
 
 
+def run_out_of_memory(cluster: Cluster) -> dict[str, Any]:
+    """A method takes more than `HEADROOM` bytes, which is where this cluster's memory monitor kills workers."""
+
+    def grow(actor: Any) -> None:
+        actor.ballast = np.ones(HEADROOM + HEADROOM // 2, dtype=np.uint8)
+        threading.Event().wait(DEADLINE)
+
+    actor = on("head")
+    with InputNode() as inp:
+        dag = actor.apply.bind(inp)
+    with cgc.compile(dag) as graph:
+        info = graph._driver.infos["Actor_0"]
+        error = _death(lambda: ray.get(graph.execute(grow)))
+    return {"text": str(error), "actor": info.actor_id}
+
+
 def _death(function: Callable[[], Any]) -> ray.exceptions.ActorDiedError:
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
@@ -96,12 +118,19 @@ def _death(function: Callable[[], Any]) -> ray.exceptions.ActorDiedError:
     raise AssertionError("no death was told")
 
 
+PROGRAMS = {"nodes": remove_nodes, "gcs": restart_gcs, "memory": run_out_of_memory}
+
+
 def main(what: str) -> None:
     """Run one of the programs in a cluster of its own."""
+    if what == "memory":
+        memory = psutil.virtual_memory()
+        os.environ["RAY_memory_monitor_refresh_ms"] = "50"
+        os.environ["RAY_memory_usage_threshold"] = str((memory.total - memory.available + HEADROOM) / memory.total)
     cluster = Cluster(initialize_head=True, head_node_args={"resources": {"head": 1}, "include_dashboard": False})
     try:
         ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
-        print("\n" + json.dumps({"nodes": remove_nodes, "gcs": restart_gcs}[what](cluster)), flush=True)
+        print("\n" + json.dumps(PROGRAMS[what](cluster)), flush=True)
     finally:
         ray.shutdown()
         cluster.shutdown()

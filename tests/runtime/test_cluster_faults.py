@@ -39,3 +39,8 @@ def test_actors_of_other_nodes_on_this_machine_take_part_and_die_with_their_node
 
 def test_a_graph_runs_on_while_the_gcs_restarts():
     assert run("gcs")["executions"] > 10
+
+
+def test_an_actor_that_the_memory_monitor_kills():
+    found = run("memory")
+    assert f"Actor @Actor_0 (Actor, actor {found['actor']}" in found["text"]

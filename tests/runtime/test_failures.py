@@ -50,6 +50,16 @@ def exit_actor(actor: Any) -> None:
     actor.apply.remote(lambda _: ray.actor.exit_actor())
 
 
+CAUSES = {
+    ray.kill: "killed by `ray.kill`",
+    sigkill: "unexpected",
+    segfault: "unexpected",
+    leave: "exit",
+    exit_actor: "exit_actor()",
+}
+"""What an error has to say of each kind of end."""
+
+
 def until_it_raises(function: Callable[[], Any], deadline: float = DEADLINE) -> BaseException:
     """Call until it raises something; the exception."""
     begin = time.monotonic()
@@ -63,7 +73,8 @@ def until_it_raises(function: Callable[[], Any], deadline: float = DEADLINE) -> 
 
 @pytest.mark.parametrize("kill", [ray.kill, sigkill, segfault, leave, exit_actor], ids=lambda f: f.__name__)
 def test_death_reaches_every_pending_ref_and_the_survivors_are_free(kill):
-    gate, victim, survivor = Gate.remote(), Actor.remote(), Actor.remote()
+    name = f"victim of {kill.__name__}"
+    gate, victim, survivor = Gate.remote(), Actor.options(name=name).remote(), Actor.remote()
     driver = start(chain("echo", "apply"), [survivor, victim])
     arrived = driver.execute(lambda _: "arrived")
     eventually(lambda: driver._outlets.outlets[0].ready(), "the first result")
@@ -75,10 +86,13 @@ def test_death_reaches_every_pending_ref_and_the_survivors_are_free(kill):
     pending = [driver.execute(block)]
     ray.get(gate.wait.remote("blocking"))
     pending += [driver.execute(lambda _: 1) for _ in range(3)]
+    info = driver.infos["a1"]
     kill(victim)
     error = until_it_raises(lambda: ray.get(pending[0]))
     assert isinstance(error, ActorDiedError)
-    assert "Actor" in str(error)
+    who = f'@a1 (Actor "{info.name}", actor {info.actor_id}, pid {info.pid})'
+    assert f"Actor {who} of compiled graph {driver.get_id()}, on node {info.node_ip} ({info.node_id})," in str(error)
+    assert CAUSES[kill] in str(error)
     for ref in pending[1:]:
         error = until_it_raises(lambda ref=ref: ray.get(ref))
         assert isinstance(error, ActorDiedError)
