@@ -1,19 +1,21 @@
 """
 The schedule that Ray's own scheduler gives to a graph, simulated with our cost model.
 
-Ray's functions are imported from the installed package and called as they are. Each task is a READ, a COMPUTE and a
-WRITE; a WRITE over a communicator is selected together with all READs of its value. Where Ray finds no order (an
-assertion or a KeyError in its scheduler), the graph is one that it refuses.
+Ray's functions are imported from the installed package and called as they are, on the nodes that the user made: they
+build Ray's graph of operations (a READ, a COMPUTE and a WRITE for each call, where a WRITE over a communicator is
+selected together with all READs of its value), and order it. Where they fail, the graph is one that Ray refuses.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from ray.dag import ClassMethodNode, DAGNode
+from ray.dag.collective_node import CollectiveOutputNode
 from ray.dag.dag_node_operation import (
-    _add_edge,
+    _build_dag_node_operation_graph,
     _DAGNodeOperation,
     _DAGNodeOperationType,
     _DAGOperationGraphNode,
@@ -26,70 +28,100 @@ from cgc.passes.analysis.schedule import RENDEZVOUS, Channel, Kind, Process, Sch
 
 READ, COMPUTE, WRITE = _DAGNodeOperationType.READ, _DAGNodeOperationType.COMPUTE, _DAGNodeOperationType.WRITE
 
-
-@dataclass(frozen=True)
-class _ActorId:
-    """As much of an actor handle as Ray's scheduler looks at."""
-
-    name: str
-
-    @property
-    def _actor_id(self) -> str:
-        return self.name
-
-    _ray_actor_id = _actor_id
+Order = dict[str, list[tuple[Any, int]]]
+"""Per actor, its operations as (READ, COMPUTE or WRITE; number of the call on that actor)."""
 
 
-def ray_schedule(problem: Problem, driver: str, *, overlap: bool) -> Schedule | None:
+class RefusedError(Exception):
+    """Ray has no such schedule; says why."""
+
+
+def ray_order(dag: DAGNode, *, overlap: bool = False) -> Order:
     """
-    What Ray would run, as a schedule for the simulator; None if it refuses the graph.
+    In which order Ray would run a graph of abstract actors that have names.
 
-    With `overlap`, receives are moved before the call in front of them and communication runs on streams, as with
-    Ray's `_overlap_gpu_communication`.
+    With `overlap`, receives are moved before the call in front of them, as Ray's `_overlap_gpu_communication` does.
+
+    Raises:
+        RefusedError: Ray's scheduler finds no order, or the values would not travel as the user says.
     """
-    order = _ray_order(problem, driver, overlap)
-    return None if order is None else _Translation(problem, driver, overlap).schedule(order)
-
-
-def _ray_order(problem: Problem, driver: str, overlap: bool) -> dict[str, list[tuple[Any, int]]] | None:
-    """Per actor, its operations as (READ, COMPUTE or WRITE; task)."""
-    graph: dict[int, dict[Any, Any]] = {}
-    of_actor: dict[str, int] = defaultdict(int)
-    last: dict[str, Any] = {}
-    sends = {message.source for message in problem.messages if message.meets}
-    takes = {consumer for message in problem.messages if message.meets for _, consumer in message.receivers}
-    for index, task in enumerate(problem.tasks):
-        name = problem.names[task.actors[0]]
-        if name == driver:
-            continue
-        number = of_actor[name]
-        of_actor[name] += 1
-        made = {
-            kind: _DAGOperationGraphNode(_DAGNodeOperation(number, kind), index, _ActorId(name), meets)
-            for kind, meets in ((READ, index in takes), (COMPUTE, False), (WRITE, index in sends))
-        }
-        graph[index] = made
-        _add_edge(made[READ], made[COMPUTE])
-        _add_edge(made[COMPUTE], made[WRITE])
-        if name in last:
-            _add_edge(last[name], made[COMPUTE], "", True)
-        last[name] = made[COMPUTE]
-    for message in problem.messages:
-        for _, consumer in message.receivers:
-            if message.source in graph and consumer in graph:
-                write, read = graph[message.source][WRITE], graph[consumer][READ]
-                _add_edge(write, read)
-                if message.meets:
-                    both = {(message.source, WRITE), (consumer, READ)}
-                    write.sync_idxs.update(both)
-                    read.sync_idxs.update(both)
+    if ignores_hints(dag):
+        raise RefusedError("Ray ignores the transport of one result of several")
+    tasks = {number: _Task(node) for number, node in enumerate(_nodes(dag))}
+    numbers = {id(task.dag_node): number for number, task in tasks.items()}
+    for number, task in tasks.items():
+        for before in task.dag_node._upstream_nodes:
+            tasks[numbers[id(before)]].downstream_task_idxs[number] = None
     try:
+        graph = _build_dag_node_operation_graph(tasks, _operations(tasks))
         schedule = _generate_actor_to_execution_schedule(graph)
-    except (AssertionError, KeyError):  # how its scheduler fails where it finds no order
-        return None
+    except (AssertionError, KeyError, ValueError) as error:  # how its scheduler fails where it finds no order
+        raise RefusedError(f"{type(error).__name__} in Ray's scheduler") from error
     if overlap:
         schedule = _generate_overlapped_execution_schedule(schedule)
-    return {actor.name: [(node.operation.type, node.task_idx) for node in nodes] for actor, nodes in schedule.items()}
+    return {
+        actor.info.name: [(node.operation.type, node.operation.exec_task_idx) for node in nodes]
+        for actor, nodes in schedule.items()
+    }
+
+
+def ignores_hints(dag: DAGNode) -> bool:
+    """Whether a call has several results, one with a transport: Ray looks at that of the call alone, and takes shm."""
+    return any(
+        isinstance(node, ClassMethodNode) and node.is_class_method_output and node.type_hint.requires_accelerator()
+        for node in _nodes(dag)
+    )
+
+
+def ray_schedule(order: Order, problem: Problem, driver: str, *, streams: bool) -> Schedule:
+    """Ray's order as a schedule for the simulator; with `streams`, what has to meet runs on streams of its own."""
+    tasks_of: dict[str, list[int]] = defaultdict(list)
+    for index, task in enumerate(problem.tasks):
+        for actor in task.actors:
+            tasks_of[problem.names[actor]].append(index)
+    named = {name: [(kind, tasks_of[name][call]) for kind, call in calls] for name, calls in order.items()}
+    return _Translation(problem, driver, streams).schedule(named)
+
+
+@dataclass
+class _Task:
+    """As much of Ray's `CompiledTask` as its scheduler looks at."""
+
+    dag_node: Any
+    downstream_task_idxs: dict[int, None] = field(default_factory=dict)
+
+
+def _nodes(dag: DAGNode) -> list[DAGNode]:
+    """All nodes in the order in which Ray numbers them, which decides ties."""
+    found: list[DAGNode] = []
+    dag._find_root().traverse_and_apply(found.append)
+    return found
+
+
+def _operations(tasks: dict[int, _Task]) -> dict[Any, list[list[_DAGOperationGraphNode]]]:
+    """By actor a READ, a COMPUTE and a WRITE for each of its calls, in the order of binding, as Ray makes them."""
+    calls: dict[Any, list[int]] = {}
+    for number, task in tasks.items():
+        if isinstance(task.dag_node, ClassMethodNode) and not task.dag_node.is_class_method_output:
+            calls.setdefault(task.dag_node._get_actor_handle(), []).append(number)
+    found: dict[Any, list[list[_DAGOperationGraphNode]]] = {}
+    for actor, numbers in calls.items():
+        actor._ray_actor_id = actor.info.name  # what a live handle has, and Ray orders by
+        numbers.sort(key=lambda number: tasks[number].dag_node._get_bind_index())
+        found[actor] = [_call(actor, place, number, tasks[number].dag_node) for place, number in enumerate(numbers)]
+    return found
+
+
+def _call(actor: Any, place: int, number: int, node: Any) -> list[_DAGOperationGraphNode]:
+    accelerator = {
+        READ: any(before.type_hint.requires_accelerator() for before in node._upstream_nodes),
+        COMPUTE: isinstance(node, CollectiveOutputNode),
+        WRITE: node.type_hint.requires_accelerator(),
+    }
+    return [
+        _DAGOperationGraphNode(_DAGNodeOperation(place, kind), number, actor, requires)
+        for kind, requires in accelerator.items()
+    ]
 
 
 class _Translation:
@@ -109,7 +141,8 @@ class _Translation:
             for actor, consumer in message.receivers:
                 self.takes[consumer, actor].append(number)
 
-    def schedule(self, order: dict[str, list[tuple[Any, int]]]) -> Schedule:
+    def schedule(self, order: Order) -> Schedule:
+        """`order` with the numbers of tasks in place of calls."""
         driver = self.problem.names.index(self.driver)
         own = [index for index, task in enumerate(self.problem.tasks) if task.actors == (driver,)]
         for task in own[:-1]:

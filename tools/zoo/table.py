@@ -6,21 +6,22 @@ The table of schedules: each graph of the zoo with its bound, Ray's order, and o
 Times are predicted milliseconds of one execution under `profile.json`. The first bound is max(longest path, busiest
 actor). The second cannot be beaten by a schedule that keeps the order of binding on each actor, as all do (users rely
 on the state of their actors), and moves one message at a time in each direction of an actor; `bounds.py` says why.
-Ray's columns are the schedules of the installed Ray without and with its overlap; `refused` where it finds none. Ours
-are without and with streams.
+Ray's columns are the schedules of the installed Ray without and with its overlap: `refused` where it finds none, and
+`shm` where it does not send values as they are to be sent. Ours are without and with streams.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from graphs import ZOO
-from ray_order import ray_schedule
+from ray_order import RefusedError, ignores_hints, ray_order, ray_schedule
 
 from cgc.ir import GraphOp, graphs_of
 from cgc.ir.importer import import_graph
@@ -51,9 +52,10 @@ def row(name: str, build: Callable[[], Any]) -> list[str]:
     """One line of the table."""
     found = measure(build)
     over = found["cgc streams"] / found["bound in bind order"] - 1
+    missing = "shm" if ignores_hints(build()) else "refused"
     cells = [name, str(int(found["calls"]))]
     for column in HEAD[2:-1]:
-        cells.append(f"{found[column] / 1e3:.1f}" if column in found else "refused")
+        cells.append(f"{found[column] / 1e3:.1f}" if column in found else missing)
     return [*cells, f"{over:.1%}"]
 
 
@@ -71,10 +73,10 @@ def measure(build: Callable[[], Any]) -> dict[str, float]:
         "cgc streams": simulate(schedule_of(streams, cost)).makespan,
     }
     for column, overlap in (("Ray", False), ("Ray overlap", True)):
-        schedule = ray_schedule(problem, "driver", overlap=overlap)
-        simulation = None if schedule is None else simulate(schedule)
-        if simulation is not None and not simulation.stuck:
-            found[column] = simulation.makespan
+        with suppress(RefusedError):
+            simulation = simulate(ray_schedule(ray_order(build(), overlap=overlap), problem, "driver", streams=overlap))
+            if not simulation.stuck:
+                found[column] = simulation.makespan
     return found
 
 
