@@ -37,10 +37,12 @@ if TYPE_CHECKING:
     from cgc.ir.topology import Topology as Topology
     from cgc.passes.analysis.cost import CostModel as CostModel
     from cgc.passes.analysis.plan import Plan as Plan
+    from cgc.runtime.alloc import alloc as alloc
 
 __version__ = "0.1.0"
 
 _HOME_OF_NAME = {
+    "alloc": "cgc.runtime.alloc",
     "CompileOptions": "cgc.api",
     "CompiledGraph": "cgc.api",
     "compile": "cgc.api",

@@ -20,7 +20,7 @@ import uuid
 import warnings
 import webbrowser
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +44,8 @@ from cgc.runtime.program import Program
 
 if TYPE_CHECKING:
     from ray.experimental.channel.communicator import Communicator
+    import numpy as np
+    import numpy.typing as npt
 
     from cgc.runtime.asyncio_driver import AsyncDriver
     from cgc.runtime.cluster import ActorInfo as ProbedActor
@@ -246,6 +248,20 @@ class CompiledGraph:
     async def execute_async(self, *args: Any, **kwargs: Any) -> Any:
         """
         The same for a graph compiled with `enable_asyncio`; never blocks the event loop.
+
+    def alloc(
+        self, shape: int | Sequence[int], dtype: npt.DTypeLike = "float64", input: int | str | None = None
+    ) -> np.ndarray[Any, Any]:
+        """
+        An array without values, like `numpy.empty`, for an input: sending it copies nothing, it lies there already.
+
+        `input` says which one where the graph has several: position or name. Fill it, pass it to `execute` (itself, a
+        tensor by `torch.from_numpy`, or in another value), and do not write into it afterwards: the actors would see
+        that. Small arrays (below 4 KiB), and more than 8 that are kept, are ordinary ones.
+
+        Raises ValueError for an input that does not exist, and the reason once the graph has ended.
+        """
+        return self._driver.alloc(shape, dtype, input)
 
         Await it for a future, or a list of them, and that for the result.
         """

@@ -28,6 +28,7 @@ import ray.exceptions
 from ray.dag import DAGContext
 
 from cgc.runtime import _core, ray_internals
+from cgc.runtime.alloc import Shape
 from cgc.runtime.cluster import PROBE_TIMEOUT, ActorInfo, probe
 from cgc.runtime.diagnosis import STACK_TIMEOUT, patience_after
 from cgc.runtime.inlets import Inlets
@@ -39,6 +40,9 @@ from cgc.runtime.session import Session
 from cgc.runtime.status import ParticipantStatus, explain_lateness
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from cgc.runtime.asyncio_driver import AsyncDriver
 
 RELEASE_TIMEOUT = 1.0
@@ -193,6 +197,16 @@ class BaseDriver:
     def teardown(self, kill_actors: bool = False) -> None:
         """
         End the graph: after this its actors serve other calls and graphs. Idempotent.
+
+    def alloc(
+        self, shape: Shape, dtype: npt.DTypeLike = "float64", input: int | str | None = None
+    ) -> np.ndarray[Any, Any]:
+        """See `CompiledGraph.alloc`."""
+        try:
+            with self._submit_lock:
+                return self._inlets.source_of(input).array(shape, dtype)
+        except _core.ChannelClosed:
+            raise self._session.failure() from None
 
         Waits for the actors' loops at most `DAGContext.teardown_timeout` seconds; names the late ones in a warning.
         """

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import ray.actor
 
 from cgc.runtime import _core, serialization
+from cgc.runtime.alloc import Source
 from cgc.runtime.arguments import Registers
 from cgc.runtime.handover import OfferKeeper, bring_to
 from cgc.runtime.link import ValueNames, unplaceable
@@ -111,6 +112,21 @@ class Inlets:
             self._settle()
             raise
 
+    def source_of(self, key: int | str | None) -> Source:
+        """
+        What gives arrays in the channel that takes an input, or in the first one if `key` is None.
+
+        Raises ValueError if there is no such input, `ChannelClosed` after `release`.
+        """
+        if not self._writes:
+            _closed()
+        registers = {operation.into for operation in self._inputs if key is None or operation.key in (key, None)}
+        for write in self._writes:
+            if key is None or registers & set(write.sources):
+                return write.source
+        known = ", ".join(repr(operation.key) for operation in self._inputs if operation.key is not None)
+        raise ValueError(f"the graph has no input {key!r} that is sent to an actor; it has {known or 'one as a whole'}")
+
     def finish(self, timeout: float) -> None:
         """Send what is left of an execution whose submission was cut short. Raises as `submit`."""
         while self._unsent:
@@ -177,6 +193,7 @@ class _DriverWrite:
         actors: Mapping[str, ray.actor.ActorHandle],
     ) -> None:
         self.writer = arena.writer(channel.index)
+        self.source = Source(self.writer, channel.slots)
         self.encoder = serialization.Encoder()
         self.sources = operation.values
         self.keeper = OfferKeeper(self.writer, channel.slots, bring_to([actors[reader] for reader in channel.readers]))

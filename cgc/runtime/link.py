@@ -49,10 +49,12 @@ def link(
     arena: _core.Arena,
     groups: WorkerGroups | None = None,
     accelerator: Accelerator | None = None,
+    writers: dict[str, _core.Writer] | None = None,
 ) -> list[Step]:
     """
     The steps of an actor's program. `groups` are its communicators, which are joined before the first step runs;
-    `accelerator` is found by the program's `device` if it is not given.
+    `accelerator` is found by the program's `device` if it is not given; `writers` gets the writers of the channels in
+    shared memory, by name.
 
     Raises AttributeError for a method that the actor does not have, ImportError where communicators need PyTorch.
     """
@@ -75,6 +77,8 @@ def link(
         elif isinstance(operation, Write):
             channel = channels[operation.channel]
             writer = arena.writer(channel.index)
+            if writers is not None:
+                writers[channel.name] = writer
             steps.append(_link_write(operation, writer, channel, registers, names, _encoder(crossing)))
         elif isinstance(operation, Copy) and crossing is not None:
             steps.append(_link_copy(operation, crossing, registers, names))

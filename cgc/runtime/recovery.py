@@ -17,19 +17,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import ray
 import ray.actor
 import ray.exceptions
 
 from cgc.runtime import ray_internals
+from cgc.runtime.alloc import Shape
 from cgc.runtime.cluster import describe_handle
 from cgc.runtime.driver import Driver, GraphEndedError
 from cgc.runtime.measure import Sample
 from cgc.runtime.refs import GraphRef, OutputRef
 from cgc.runtime.status import ParticipantStatus
 from cgc.runtime.task_errors import fresh_copy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 RESTART_TIMEOUT = 60.0
 """Seconds in which all actors of a graph must be alive again."""
@@ -108,6 +113,12 @@ class RestartingDriver:
     def measurements(self) -> dict[str, list[list[Sample]]]:
         """What has been measured since the last restart."""
         return self._driver.measurements()
+
+    def alloc(
+        self, shape: Shape, dtype: npt.DTypeLike = "float64", input: int | str | None = None
+    ) -> np.ndarray[Any, Any]:
+        """See `CompiledGraph.alloc`; in memory of the present driver, so that it is copied after a restart."""
+        return self._driver.alloc(shape, dtype, input)
 
     def execute(self, *args: Any, **kwargs: Any) -> GraphRef | list[GraphRef]:
         """Submit one execution, after a recovery if need be. Raises as `Driver.execute`, or why it cannot recover."""

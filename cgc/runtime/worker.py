@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import RayChannelError
 
 from cgc.runtime import _core, protocol, ray_internals
+from cgc.runtime.alloc import Home
 from cgc.runtime.link import ActorExitRequest, Step, link
 from cgc.runtime.measure import Recorder, Sample
 from cgc.runtime.process_watch import watcher
@@ -76,9 +77,14 @@ def start_worker(instance: Any, order: WorkerOrder) -> int:
     graph = order.program.graph
     arena = _core.Arena.attach(order.arena)
     groups = _groups(order)
-    steps = link(order.program, instance, arena, groups)
+    writers: dict[str, _core.Writer] = {}
+    steps = link(order.program, instance, arena, groups, writers=writers)
+    home = Home(order.program, writers, arena.progress(order.participant))
     thread = threading.Thread(
-        target=_serve, args=(graph, steps, arena, order, groups), name=f"cgc-{graph}-{order.program.actor}", daemon=True
+        target=_serve,
+        args=(graph, steps, arena, order, groups, home),
+        name=f"cgc-{graph}-{order.program.actor}",
+        daemon=True,
     )
     with _lock:
         if graph in _threads:
@@ -130,7 +136,9 @@ def _groups(order: WorkerOrder) -> WorkerGroups | None:
     return WorkerGroups(order.groups, order.program.actor, base.find(order.program.device or "cpu"))
 
 
-def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder, groups: WorkerGroups | None) -> None:
+def _serve(
+    graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder, groups: WorkerGroups | None, home: Home
+) -> None:
     """The thread: run until the arena is closed, then leave nothing behind."""
     participant = order.participant
     watch = watcher.watch(
@@ -142,6 +150,7 @@ def _serve(graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder
         if groups is not None:
             groups.join(arena, participant)
         arena.set_state(participant, protocol.STATE_RUNNING)
+        home.enter()
         run = _recorders[graph].run if order.measure else _run
         run(steps, arena.progress(participant))
     except _core.ChannelClosed:
