@@ -11,10 +11,10 @@ BUILD := build/dev
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python3.10; do \
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help venv build demo test test-parity bench lint clean
+.PHONY: help venv build demo test test-parity test-ray-versions bench lint clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.installed ## create .venv with the pinned dependencies and this checkout
 
@@ -29,6 +29,9 @@ test: build $(if $(TORCH),$(VENV)/.installed-torch) ## run the test suite (PYTES
 
 test-parity: build ## hold the tests of tests/parity to Ray's own implementation too, which takes minutes
 	@CGC_TEST_PARITY=1 $(BIN)/python -m pytest tests/parity tests/test_ray_programs.py $(PYTEST_ARGS)
+
+test-ray-versions: build ## run the tests that depend on Ray with each supported version, each in build/ray-VERSION
+	@$(BIN)/python tools/ray_versions.py -- -q $(PYTEST_ARGS)
 
 bench: build ## run all benchmarks (BENCH_ARGS=--quick for a short run)
 	@$(BIN)/python tools/bench/latency.py $(BENCH_ARGS)
