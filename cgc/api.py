@@ -33,6 +33,7 @@ from typing_extensions import Self
 
 from cgc.ir import Topology, Unit, graphs_of, place_actors
 from cgc.ir.importer import import_graph
+from cgc.ir.ray_nodes import function_name
 from cgc.ir.topology import LOCAL_NODE
 from cgc.ir.topology import ActorInfo as PlacedActor
 from cgc.passes.analysis.cost import CostModel
@@ -43,9 +44,9 @@ from cgc.passes.registry import PASSES, passes_of
 from cgc.runtime.program import Program
 
 if TYPE_CHECKING:
-    from ray.experimental.channel.communicator import Communicator
     import numpy as np
     import numpy.typing as npt
+    from ray.experimental.channel.communicator import Communicator
 
     from cgc.runtime.asyncio_driver import AsyncDriver
     from cgc.runtime.cluster import ActorInfo as ProbedActor
@@ -74,6 +75,8 @@ class CompileOptions:
         max_channel_bytes: Limit of the graph's shared memory in bytes, 0 for none.
         allow_leaf_nodes: Whether nodes that nobody uses are allowed, for the effect of their calls. Every output of an
             execution waits for them and raises their errors.
+        share_hosts: Whether nodes of one remote function, with the same options, run on one actor. By default each node
+            has its own, so that they run at the same time.
         overlap_gpu_communication: Whether GPU communication overlaps with computation.
         default_communicator: For tensors and collectives that ask for a communicator and name none: `"create"` for
             one of the accelerator's kind, `"gloo"` for one that moves CPU tensors, a communicator, or None to refuse.
@@ -99,6 +102,7 @@ class CompileOptions:
     ignore_surplus_inputs: bool = False
     max_channel_bytes: int = 0
     allow_leaf_nodes: bool = False
+    share_hosts: bool = False
     overlap_gpu_communication: bool | None = None
     default_communicator: Communicator | str | None = "create"
     topology: Topology | str | None = None
@@ -245,10 +249,6 @@ class CompiledGraph:
         """
         return self._driver.execute(*args, **kwargs)
 
-    async def execute_async(self, *args: Any, **kwargs: Any) -> Any:
-        """
-        The same for a graph compiled with `enable_asyncio`; never blocks the event loop.
-
     def alloc(
         self, shape: int | Sequence[int], dtype: npt.DTypeLike = "float64", input: int | str | None = None
     ) -> np.ndarray[Any, Any]:
@@ -262,6 +262,10 @@ class CompiledGraph:
         Raises ValueError for an input that does not exist, and the reason once the graph has ended.
         """
         return self._driver.alloc(shape, dtype, input)
+
+    async def execute_async(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        The same for a graph compiled with `enable_asyncio`; never blocks the event loop.
 
         Await it for a future, or a list of them, and that for the result.
         """
@@ -457,19 +461,33 @@ def _compile_and_start(
     dag: DAGNode, options: CompileOptions, replaced: Mapping[ActorHandle, ActorHandle]
 ) -> _Compilation:
     # Checked before any actor is asked anything: a faulty graph is an error even where no actor answers.
-    bound = _run(_imported(dag, options), "verify-graph", options).unit.handles
+    checked = _run(_imported(dag, options), "verify-graph", options).unit
 
+    from cgc.runtime.hosts import create_host, kill_hosts
+
+    hosts = {node: create_host(function_name(node), node._body, node._bound_options) for node in checked.tasks.values()}
+    try:
+        return _start(dag, options, {**replaced, **hosts}, checked)
+    except BaseException:
+        kill_hosts(hosts.values())
+        raise
+
+
+def _start(dag: DAGNode, options: CompileOptions, handles: Mapping[Any, ActorHandle], checked: Unit) -> _Compilation:
+    """Compile and start a graph; `handles` has the host of each remote function, and actors in the place of others."""
     from cgc.runtime.cluster import probe
     from cgc.runtime.driver import DriverOptions, start_driver
 
-    found = probe({symbol: replaced.get(handle, handle) for symbol, handle in bound.items()})
+    bound = {**checked.handles, **checked.tasks}
+    found = probe({symbol: handles.get(actor, actor) for symbol, actor in bound.items()})
     infos = {bound[symbol]: info for symbol, info in found.items()}
-    unit = _imported(dag, options, {handle: _placed(info, options) for handle, info in infos.items()})
+    unit = _imported(dag, options, {actor: _placed(info, options) for actor, info in infos.items()})
     result = _run(unit, options.pipeline, options, actors_live=True)
     programs = _with_id(result, f"{options.name}-{uuid.uuid4().hex[:12]}")
+    actors = {**unit.handles, **unit.tasks}
     driver = start_driver(
         programs,
-        {symbol: replaced.get(handle, handle) for symbol, handle in unit.handles.items()},
+        {symbol: handles.get(actor, actor) for symbol, actor in actors.items()},
         DriverOptions(
             returns_list=isinstance(dag, MultiOutputNode),
             enable_asyncio=options.enable_asyncio,
@@ -481,7 +499,8 @@ def _compile_and_start(
             max_channel_bytes=options.max_channel_bytes,
             measure=options.measure,
         ),
-        {symbol: infos[handle] for symbol, handle in unit.handles.items()},
+        {symbol: infos[actor] for symbol, actor in actors.items()},
+        hosts=unit.tasks.keys(),
     )
     return _Compilation(driver, result, programs)
 
@@ -509,6 +528,7 @@ def _imported(dag: DAGNode, options: CompileOptions, actors: Mapping[Any, Placed
         default_communicator=options.default_communicator,
         driver_node=_home(options),
         allow_leaf_nodes=options.allow_leaf_nodes,
+        share_hosts=options.share_hosts,
     )
 
 

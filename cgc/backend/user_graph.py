@@ -19,9 +19,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ray.actor import ActorHandle
-from ray.dag import ClassMethodNode, DAGNode, InputAttributeNode, InputNode, MultiOutputNode
+from ray.dag import ClassMethodNode, DAGNode, FunctionNode, InputAttributeNode, InputNode, MultiOutputNode
 
-from cgc.ir.ray_nodes import sources
+from cgc.ir.ray_nodes import function_name, sources
 
 COLUMN = 30
 """Characters between the left ends of two neighbours in a row of the text."""
@@ -38,7 +38,7 @@ class Node:
     Attributes:
         lines: The label, line by line.
         short: The label in the text drawing.
-        actor: Id of the actor that is called, or `""`.
+        actor: What is called: id of the actor, or a name of the function's host of its own, or `""`.
         hint: Class of the type hint of the node's value.
         accelerator: Whether the value travels by accelerator.
     """
@@ -136,6 +136,10 @@ def _node(number: int, node: DAGNode) -> Node:
     hint = type(node.type_hint).__name__
     if isinstance(node, InputAttributeNode):
         return _labelled(number, f"InputAttributeNode[{node.key}]", "InputAttributeNode", hint)
+    if isinstance(node, FunctionNode):
+        name = function_name(node)
+        accelerator = node.type_hint.requires_accelerator()
+        return Node(number, (f"Function: {name}",), name, f"function {number}", hint, accelerator)
     if not isinstance(node, ClassMethodNode):
         return _labelled(number, "InputNode" if isinstance(node, InputNode) else type(node).__name__, hint=hint)
     accelerator = node.type_hint.requires_accelerator()

@@ -60,7 +60,10 @@ from cgc.ir.definition import operation_definition
 LEVELS = ("graph", "placed", "scheduled", "allocated")
 
 ACTOR_KINDS = ("driver", "actor", "class", "task")
-"""`class`: an actor class that was bound but not instantiated; `task`: a remote function. Both are users' mistakes."""
+"""
+`task`: the host of a remote function, an actor that cgc makes when the graph starts; `class`: an actor class that was
+bound but not instantiated, which is a user's mistake.
+"""
 
 ACCESSORS = ("item", "attr")
 

@@ -3,8 +3,8 @@ From `ray.dag` to a module of level `graph`.
 
     unit = import_graph(dag, name="chain", max_inflight=10)
 
-The importer shows what the user built, right or wrong: two inputs, unused calls, actor classes that were never
-instantiated and remote functions all have a form in the IR, and `verify-graph` judges them. What has none (a cycle, a
+The importer shows what the user built, right or wrong: two inputs, unused calls and actor classes that were never
+instantiated all have a form in the IR, and `verify-graph` judges them. What has none (a cycle, a
 node inside a set) is a `GraphError` that names the node and its `.bind`.
 
 The text depends on the graph alone. Operations are in the order in which the user made the nodes wherever dependencies
@@ -58,6 +58,7 @@ def import_graph(
     location_root: str | None = None,
     default_communicator: Any = "create",
     allow_leaf_nodes: bool = False,
+    share_hosts: bool = False,
 ) -> Unit:
     """
     The graph that ends in `root`, with all nodes that are connected to it.
@@ -66,12 +67,14 @@ def import_graph(
         root: The node that the user compiles.
         name: Symbol of the graph.
         max_inflight: Executions that may be in flight; goes into the IR as it is.
-        actors: What is known of actors, by handle; others are taken to be on node `n0` without devices.
+        actors: What is known of actors, by handle, and of the hosts of remote functions, by node; others are taken to
+            be on node `n0` without devices.
         driver_node: The node of the driver.
         with_ids: Whether actor ids, which change from run to run, go into the IR.
         location_root: Files below it are shown relative to it, others (all, if None) by their base name.
         default_communicator: What values get that ask for a communicator and name none, see `ray_nodes.value_type`.
         allow_leaf_nodes: Whether calls whose results nobody uses are effects, which the output waits for.
+        share_hosts: Whether nodes of one remote function, with the same options, are on one host.
 
     Raises:
         GraphError: `root` is no node, or the graph has something that the IR cannot show.
@@ -79,14 +82,15 @@ def import_graph(
     if not isinstance(root, DAGNode):
         raise GraphError(f"expected a ray.dag node (what `.bind` or MultiOutputNode gives), got {type(root).__name__}")
     items = _in_order(_group(_discover(root)))
-    emitter = _Emitter(actors or {}, with_ids, location_root, default_communicator)
+    symbols = _Symbols(actors or {}, with_ids, share_hosts)
+    emitter = _Emitter(symbols, location_root, default_communicator)
     for item in items:
         emitter.emit(item)
     emitter.emit_output(root, allow_leaf_nodes)
     driver = ActorOp(DRIVER, "driver", node=driver_node)
     body = BodyOp(emitter.operations)
     graph = GraphOp(name, [driver, *emitter.symbols.declarations, body], max_inflight=max_inflight)
-    return Unit(ModuleOp([graph]), emitter.constants, emitter.symbols.handles)
+    return Unit(ModuleOp([graph]), emitter.constants, emitter.symbols.handles, emitter.symbols.tasks)
 
 
 @dataclass(eq=False)
@@ -232,36 +236,44 @@ def _cycle_message(stuck: list[_Item]) -> str:
 class _Symbols:
     """Names for actors, in the order in which they are asked for."""
 
-    def __init__(self, known: Mapping[Any, ActorInfo], with_ids: bool) -> None:
+    def __init__(self, known: Mapping[Any, ActorInfo], with_ids: bool, share_hosts: bool) -> None:
         self._known = known
         self._with_ids = with_ids
+        self._share_hosts = share_hosts
         self._name_of: dict[Any, str] = {}
         self._taken = {DRIVER}
         self._next_number: dict[str, int] = {}
         self.declarations: list[ActorOp] = []
         self.handles: dict[str, Any] = {}
+        self.tasks: dict[str, FunctionNode] = {}
 
     def of_actor(self, parent: Any, location: LocationAttr | None) -> str:
-        """Symbol of an actor handle, an actor class node or a remote function (declares it at first sight)."""
-        key = parent._body if isinstance(parent, FunctionNode) else parent
-        if key in self._name_of:
-            return self._name_of[key]
+        """Symbol of an actor handle, an actor class node or a remote function's node (declares it at first sight)."""
+        if parent in self._name_of:
+            return self._name_of[parent]
+        if isinstance(parent, FunctionNode) and self._share_hosts:
+            for name, node in self.tasks.items():
+                if node._body is parent._body and node._bound_options == parent._bound_options:
+                    return name
         if isinstance(parent, ActorHandle):
             name = self._declare(self._info(parent), "actor", None)
             self.handles[name] = parent
         elif isinstance(parent, FunctionNode):
-            name = self._declare(ActorInfo(ray_nodes.function_name(parent)), "task", location)
+            name = self._declare(self._info(parent), "task", location)
+            self.tasks[name] = parent
         else:
             name = self._declare(ActorInfo(ray_nodes.class_name_of(parent)), "class", location)
-        self._name_of[key] = name
+        self._name_of[parent] = name
         return name
 
-    def _info(self, handle: ActorHandle[Any]) -> ActorInfo:
-        if handle in self._known:
-            return self._known[handle]
-        if isinstance(handle, AbstractActor):
-            return handle.info
-        return ActorInfo(ray_nodes.class_name_of(handle), actor_id=handle._actor_id.hex())
+    def _info(self, parent: ActorHandle[Any] | FunctionNode) -> ActorInfo:
+        if parent in self._known:
+            return self._known[parent]
+        if isinstance(parent, FunctionNode):
+            return ActorInfo(ray_nodes.function_name(parent))
+        if isinstance(parent, AbstractActor):
+            return parent.info
+        return ActorInfo(ray_nodes.class_name_of(parent), actor_id=parent._actor_id.hex())
 
     def _declare(self, info: ActorInfo, kind: str, location: LocationAttr | None) -> str:
         name = self._unique(info)
@@ -291,12 +303,10 @@ class _Symbols:
 class _Emitter:
     """Makes operations of items, in order."""
 
-    def __init__(
-        self, known: Mapping[Any, ActorInfo], with_ids: bool, location_root: str | None, default_communicator: Any
-    ) -> None:
+    def __init__(self, symbols: _Symbols, location_root: str | None, default_communicator: Any) -> None:
         self.operations: list[Operation] = []
         self.constants = ConstantTable()
-        self.symbols = _Symbols(known, with_ids)
+        self.symbols = symbols
         self._value_of: dict[int, SSAValue] = {}
         self._location_root = location_root
         self._default_communicator = default_communicator
@@ -312,9 +322,12 @@ class _Emitter:
             self._emit_input_attribute(node)
         elif isinstance(node, ClassMethodNode):
             self._emit_call(item, node, node._parent_class_node, node.get_method_name(), ray_nodes.num_returns(node))
+        elif isinstance(node, FunctionNode):
+            ray_nodes.check_one_result(node)
+            self._emit_call(item, node, node, ray_nodes.function_name(node), 1)
         else:
-            # Neither runs in a compiled graph; shown as a call, for verify-graph to say so.
-            self._emit_call(item, node, node, "__init__" if isinstance(node, ClassNode) else "__call__", 1)
+            # It does not run in a compiled graph; shown as a call, for verify-graph to say so.
+            self._emit_call(item, node, node, "__init__", 1)
 
     def emit_output(self, root: DAGNode, allow_leaf_nodes: bool) -> None:
         is_list = isinstance(root, MultiOutputNode)

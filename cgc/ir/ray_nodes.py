@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -85,6 +86,18 @@ def class_name_of(parent: Any) -> str:
 
 def function_name(node: FunctionNode) -> str:
     return str(getattr(node._body, "__name__", "function"))
+
+
+def check_one_result(node: FunctionNode) -> None:
+    """Raise `GraphError` for a remote function that is a generator, or whose results are several objects in Ray."""
+    count = node._bound_options.get("num_returns")
+    if inspect.isgeneratorfunction(node._body) or not (count is None or isinstance(count, int)):
+        raise GraphError(f"{describe(node)} is a generator, which has no one result; return a list of what it yields")
+    if count is not None and count > 1:
+        raise GraphError(
+            f"{describe(node)} has num_returns={count}: in a graph it has one result; leave num_returns out, and take"
+            " the tuple apart where it is used"
+        )
 
 
 def num_returns(call: ClassMethodNode) -> int:

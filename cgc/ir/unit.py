@@ -57,15 +57,17 @@ class Unit:
         module: The IR.
         constants: The objects that the IR refers to; empty for a parsed text.
         handles: Actor handle by symbol; empty for a parsed text.
+        tasks: Node of `ray.dag` by symbol, for each actor of kind `task`; empty for a parsed text.
     """
 
     module: ModuleOp
     constants: ConstantTable = field(default_factory=ConstantTable)
     handles: dict[str, Any] = field(default_factory=dict)
+    tasks: dict[str, Any] = field(default_factory=dict)
 
     def clone(self) -> Unit:
         """A copy of the module that shares the objects."""
-        return Unit(self.module.clone(), self.constants, self.handles)
+        return Unit(self.module.clone(), self.constants, self.handles, self.tasks)
 
 
 def graphs_of(module: ModuleOp) -> Iterator[GraphOp]:

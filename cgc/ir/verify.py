@@ -86,7 +86,7 @@ def _check_actors(graph: GraphOp, actors: Mapping[str, ActorOp], level: str) -> 
         kind = actor.kind.data
         if (kind == "driver") != (name == DRIVER):
             raise OperationError(actor, f"@{DRIVER}, and no other actor, is of kind driver")
-        if level != "graph" and kind not in ("driver", "actor"):
+        if level != "graph" and kind == "class":
             raise OperationError(actor, f"@{name} is no actor but a {kind}, which only level 'graph' can show")
 
 

@@ -82,10 +82,7 @@ def _input_violations(operations: Sequence[Operation]) -> Iterator[Violation]:
 def _actor_violations(actors: Mapping[str, ActorOp]) -> Iterator[Violation]:
     for name, actor in actors.items():
         class_name = name if actor.class_name is None else actor.class_name.data
-        if actor.kind.data == "task":
-            text = f"{class_name} is a remote function; only actors' methods can be compiled: make it a method"
-            yield _violation("task", class_name, actor, text)
-        elif actor.kind.data == "class":
+        if actor.kind.data == "class":
             text = (
                 f"{class_name} is an actor class that is not instantiated:"
                 f" create the actor with `{class_name}.remote()` and bind its methods"
@@ -97,9 +94,9 @@ def _call_violations(call: CallOp, kind: str) -> Iterator[Violation]:
     if kind == DRIVER_KIND:
         text = f"{call.method} is bound to the driver, which cannot be called: bind it to an actor"
         yield _violation("driver-call", call.method, call, text)
-    if kind == "actor" and call.outputs and not _is_used(call):
+    if kind in ("actor", "task") and call.outputs and not _is_used(call):
         text = (
-            f"the result of {call.actor}.{call.method} is not used, so that nobody would learn of its errors:"
+            f"the result of {_name(call, kind)} is not used, so that nobody would learn of its errors:"
             " add the node to the MultiOutputNode, do not bind it, or compile with allow_leaf_nodes=True"
         )
         yield _violation("leaf", call.method, call, text)
@@ -119,6 +116,10 @@ def _collective_violations(collective: CollectiveOp) -> Iterator[Violation]:
 def _output_violations(output: OutputOp) -> Iterator[Violation]:
     if not output.outputs:
         yield _violation("no-output", "", output, "the graph has no output: give MultiOutputNode at least one node")
+
+
+def _name(call: CallOp, kind: str) -> str:
+    return call.method if kind == "task" else f"{call.actor}.{call.method}"
 
 
 def _is_used(operation: Operation) -> bool:

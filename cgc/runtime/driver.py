@@ -19,7 +19,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -101,9 +101,12 @@ def start_driver(
     actors: Mapping[str, ray.actor.ActorHandle],
     options: DriverOptions | None = None,
     infos: Mapping[str, ActorInfo] | None = None,
+    hosts: Collection[str] = (),
 ) -> Driver | AsyncDriver:
     """
     Start a graph: probe the actors (unless `infos` is their `probe`), allocate memory, start the loops.
+
+    `hosts` are the symbols of the actors that teardown kills.
 
     Raises `ActorDiedError` for an actor that is dead or dies meanwhile, `GetTimeoutError` for one that is not alive in
     time, `ValueError` for one that cannot take part, `MemoryError` where there is no shared memory. After an error
@@ -120,6 +123,7 @@ def start_driver(
         max_bytes=options.max_channel_bytes,
         spin_us=options.spin_us,
         measure=options.measure,
+        hosts=hosts,
     )
     try:
         if options.enable_asyncio:
@@ -169,8 +173,8 @@ class BaseDriver:
 
     @property
     def actors(self) -> Mapping[str, ray.actor.ActorHandle]:
-        """The actors by symbol."""
-        return {member.symbol: member.handle for member in self._session.members}
+        """The user's actors by symbol; not the hosts, which end with the graph."""
+        return {member.symbol: member.handle for member in self._session.members if not member.is_host}
 
     @property
     def infos(self) -> Mapping[str, ActorInfo]:
@@ -194,10 +198,6 @@ class BaseDriver:
         """By actor, (execution, start, end) of each of its operations, if the graph measures."""
         return self._session.measurements()
 
-    def teardown(self, kill_actors: bool = False) -> None:
-        """
-        End the graph: after this its actors serve other calls and graphs. Idempotent.
-
     def alloc(
         self, shape: Shape, dtype: npt.DTypeLike = "float64", input: int | str | None = None
     ) -> np.ndarray[Any, Any]:
@@ -207,6 +207,10 @@ class BaseDriver:
                 return self._inlets.source_of(input).array(shape, dtype)
         except _core.ChannelClosed:
             raise self._session.failure() from None
+
+    def teardown(self, kill_actors: bool = False) -> None:
+        """
+        End the graph: after this its actors serve other calls and graphs. Idempotent.
 
         Waits for the actors' loops at most `DAGContext.teardown_timeout` seconds; names the late ones in a warning.
         """

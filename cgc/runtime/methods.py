@@ -26,7 +26,7 @@ class BoundMethod:
     A method as a step calls it.
 
     Attributes:
-        name: For messages: `Worker.fwd`.
+        name: For messages: `Worker.fwd`, or `preprocess` for a remote function.
         call: Takes the method's arguments, returns its result or raises what it raises.
         own_frames: Frames of `call` itself at the outer end of a traceback.
     """
@@ -42,7 +42,9 @@ def bind_method(instance: Any, operation: Call) -> BoundMethod:
 
     Raises AttributeError if there is none, and TypeError for one that has no single result.
     """
-    name = f"{type(instance).__name__}.{operation.method}"
+    class_name = type(instance).__name__
+    # A host has its function's name, and so has its method.
+    name = operation.method if operation.method == class_name else f"{class_name}.{operation.method}"
     method = getattr(instance, operation.method)
     if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
         raise TypeError(

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from ray.dag import DAGContext
 from cgc.runtime import _core, protocol, ray_internals, worker
 from cgc.runtime.cluster import ActorInfo
 from cgc.runtime.diagnosis import fetch_stacks
+from cgc.runtime.hosts import kill_hosts
 from cgc.runtime.inspection import description
 from cgc.runtime.measure import Sample
 from cgc.runtime.process_watch import is_running, wait_until_ended, watcher
@@ -36,7 +37,7 @@ from cgc.runtime.task_errors import fresh_copy
 if TYPE_CHECKING:
     from cgc.runtime.communicators.groups import JoinOrder
 
-REASON_TIMEOUT = 0.8
+REASON_TIMEOUT = 0.9
 """Seconds in which Ray may say why an actor died; after that we say it with what we know."""
 
 RayChannelError: type[Exception] = ray.exceptions.RayChannelError
@@ -55,13 +56,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An actor of the graph: `number` is its participant number, from 1."""
+    """An actor of the graph: `number` is its participant number, from 1; a host belongs to the graph."""
 
     number: int
     symbol: str
     handle: ray.actor.ActorHandle
     info: ActorInfo
     program: Program
+    is_host: bool = False
 
     def __str__(self) -> str:
         return self.info.describe(self.symbol)
@@ -102,16 +104,17 @@ class Session:
         max_bytes: int = 0,
         spin_us: int = -1,
         measure: bool = False,
+        hosts: Collection[str] = (),
     ) -> Session:
         """
-        Allocate the graph's memory and start a worker on each actor.
+        Allocate the graph's memory and start a worker on each actor; `hosts` are those that end with the graph.
 
         If one cannot start, the others are stopped, nothing is left, and the error names the actor.
         """
         graph = next(iter(programs.values())).graph
         groups = _groups(programs.values(), actors)
         members = [
-            Member(number, symbol, handle, infos[symbol], programs[symbol])
+            Member(number, symbol, handle, infos[symbol], programs[symbol], symbol in hosts)
             for number, (symbol, handle) in enumerate(actors.items(), start=1)
         ]
         rings = _rings(programs.values())
@@ -238,6 +241,7 @@ class Session:
         if not self._is_down:
             self.close()
             self._wait_for_workers(timeout)
+            kill_hosts(member.handle for member in self.members if member.is_host)
         if kill_actors:
             for member in self.members:
                 ray.kill(member.handle)
@@ -305,10 +309,12 @@ class Session:
 
     def _death(self, member: Member, left_by_itself: bool) -> Exception:
         where = f"Actor {member} of compiled graph {self.graph}, on node {member.info.node_ip} ({member.info.node_id}),"
+        deadline = time.monotonic() + REASON_TIMEOUT
         try:
             # Not before: an actor that was killed may still answer for some milliseconds.
             if left_by_itself or wait_until_ended(member.info.pid, REASON_TIMEOUT / 2):
-                ray.get(ray_internals.call_on_actor(member.handle, _nothing), timeout=REASON_TIMEOUT / 2)
+                answer = ray_internals.call_on_actor(member.handle, _nothing)
+                ray.get(answer, timeout=max(0.0, deadline - time.monotonic()))
         except ray.exceptions.ActorDiedError as error:
             told: Exception = ray_internals.prefix_actor_error(error, f"{where} has died. ")
             return told

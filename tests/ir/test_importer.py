@@ -392,7 +392,7 @@ def test_actor_classes_and_remote_functions():
     assert body(unit) == expected("""
         %0 = cgc.input
         %1 = cgc.call @Stage_0::@__init__()
-        %2 = cgc.call @load_0::@__call__(%0)
+        %2 = cgc.call @load_0::@load(%0)
         %3 = cgc.call @Stage_0::@fwd(%2)
         cgc.output %3
     """)

@@ -91,10 +91,11 @@ def test_actor_class_that_is_not_instantiated():
     assert "Stage is an actor class that is not instantiated: create the actor with `Stage.remote()`" in message
 
 
-def test_remote_function(a):
+def test_remote_function_that_is_a_leaf(a):
     with InputNode() as inp:
+        function.bind(inp)
         message = _error(a.fwd.bind(function.bind(inp)))
-    assert "function is a remote function; only actors' methods can be compiled" in message
+    assert "the result of function is not used, so that nobody would learn of its errors" in message
 
 
 def test_nobody_is_called():
@@ -139,6 +140,6 @@ def test_input_that_nobody_uses():
 def test_all_violations_are_in_one_error(a):
     with InputNode() as inp:
         a.log.bind(inp)
-        message = _error(MultiOutputNode([a.add.bind(inp, function.bind(inp.k)), inp]))
+        message = _error(MultiOutputNode([a.add.bind(inp, Stage.bind().fwd.bind(inp.k)), inp]))
     assert message.startswith("graph graph cannot be compiled, for 3 reasons:\n  ")
     assert message.count("\n") == 3
