@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from ray.dag import InputNode, MultiOutputNode
@@ -33,7 +34,9 @@ from tools.bench.measure import start_ray
 
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = [KIB, 64 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB]
-CASES = ("shm", "p2p", "static", "allreduce")
+CASES = ("shm", "p2p", "static", "allreduce", "overlap", "alloc")
+ALLOC_SIZES = [MIB, 64 * MIB]
+ALLOC_ROUNDS = 50
 PROMISES = {"_static_shape": True, "_direct_return": True}
 HOPS = 8
 """Transfers, or collectives, in one execution."""
@@ -50,18 +53,20 @@ OVERLAP_BYTES = 16 * MIB
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: medians of seconds for one transfer."""
+    """
+    One comparison: medians of seconds for one transfer.
+
+    Attributes:
+        overhead: How much longer cgc takes, as a part of the other's time: the median of the rounds' own ratios, each
+            of two measurements that follow each other, so that what else the machine does touches both.
+    """
 
     case: str
     nbytes: int
     cgc_s: float
     other: str
     other_s: float
-
-    @property
-    def overhead(self) -> float:
-        """How much longer cgc takes, as a part of the other's time."""
-        return self.cgc_s / self.other_s - 1
+    overhead: float
 
 
 @ray.remote(num_cpus=0)
@@ -94,9 +99,27 @@ class Peer:
         time.sleep(OVERLAP_SECONDS)
         return torch.zeros(nbytes // 4)
 
+    def gather(self, *tensors: torch.Tensor) -> int:
+        return sum(tensor.nbytes for tensor in tensors)
+
     def consume(self, tensor: torch.Tensor) -> int:
         time.sleep(OVERLAP_SECONDS)
         return tensor.nbytes
+
+    def look(self, _: Any) -> None:
+        """Takes an array, and does nothing with it."""
+
+    def plain_array(self, nbytes: int) -> np.ndarray:
+        return self.array_of(nbytes)
+
+    def allocated_array(self, nbytes: int) -> np.ndarray:
+        return cgc.alloc(nbytes, "uint8")
+
+    def array_of(self, nbytes: int) -> np.ndarray:
+        """The same array each time."""
+        if getattr(self, "array", None) is None or self.array.nbytes != nbytes:
+            self.array = np.zeros(nbytes, np.uint8)
+        return self.array
 
     def bare_hops(self, nbytes: int) -> float:
         """The chain of transfers by torch.distributed, into memory that is there."""
@@ -143,11 +166,13 @@ def main() -> None:
         ),
         "allreduce": lambda nbytes: _reductions(peers, nbytes, rounds),
     }
-    rows = [cases[case](nbytes) for case in options.case or cases for nbytes in options.size or SIZES]
-    overlap = _overlap(peers, rounds)
-    _report(rows, overlap)
+    chosen = options.case or CASES
+    rows = [cases[case](nbytes) for case in cases if case in chosen for nbytes in options.size or SIZES]
+    overlap = {**_overlap(peers, rounds), **_collective_overlap(peers, rounds)} if "overlap" in chosen else {}
+    allocated = [_allocated(peers[0], nbytes) for nbytes in options.size or ALLOC_SIZES] if "alloc" in chosen else []
+    _report(rows, overlap, allocated)
     if options.json:
-        figures = {"rows": [asdict(row) for row in rows], "overlap": overlap}
+        figures = {"rows": [asdict(row) for row in rows], "overlap": overlap, "alloc": allocated}
         options.json.write_text(json.dumps(figures, indent=2), encoding="utf-8")
 
 
@@ -191,7 +216,8 @@ def _compare(case: str, nbytes: int, other: str, dag: Any, peers: list[Any], met
             if number >= WARM_UP:
                 ours.append((max(result) if isinstance(result, list) else result) / HOPS)
                 theirs.append(max(bare) / HOPS)
-    return Row(case, nbytes, statistics.median(ours), other, statistics.median(theirs))
+    overhead = statistics.median(own / bare for own, bare in zip(ours, theirs, strict=True)) - 1
+    return Row(case, nbytes, statistics.median(ours), other, statistics.median(theirs), overhead)
 
 
 def _overlap(peers: list[Any], rounds: int) -> dict[str, float]:
@@ -203,19 +229,64 @@ def _overlap(peers: list[Any], rounds: int) -> dict[str, float]:
             value = peers[0].produce.bind(inp).with_tensor_transport(transport=communicator)
             ends.append(peers[1].consume.bind(value))
         dag = MultiOutputNode(ends)
-    figures: dict[str, float] = {}
-    for name, streams in (("off", False), ("on", True)):
-        with cgc.compile(dag, overlap_gpu_communication=streams) as graph:
-            seconds = []
-            for _ in range(rounds + 1):
+    return _with_and_without_streams(dag, rounds)
+
+
+def _collective_overlap(peers: list[Any], rounds: int) -> dict[str, float]:
+    """Milliseconds of one execution that reduces what each step gives while the next step computes."""
+    communicator = GlooCommunicator(peers)
+    with InputNode() as inp:
+        ends = []
+        for _ in range(OVERLAP_PARTS):
+            values = [peer.produce.bind(inp) for peer in peers]
+            ends += allreduce.bind(values, transport=communicator)
+        parts = [ends[rank :: len(peers)] for rank in range(len(peers))]
+        dag = MultiOutputNode([peer.gather.bind(*each) for peer, each in zip(peers, parts, strict=True)])
+    return {f"collectives {name}": value for name, value in _with_and_without_streams(dag, rounds).items()}
+
+
+def _with_and_without_streams(dag: Any, rounds: int) -> dict[str, float]:
+    """Milliseconds of one execution: medians of rounds that alternate."""
+    with cgc.compile(dag) as off, cgc.compile(dag, overlap_gpu_communication=True) as on:
+        seconds: dict[str, list[float]] = {"off": [], "on": []}
+        for _ in range(rounds + 1):
+            for name, graph in (("off", off), ("on", on)):
                 started = time.perf_counter()
                 ray.get(graph.execute(OVERLAP_BYTES))
-                seconds.append(time.perf_counter() - started)
-            figures[name] = statistics.median(seconds[1:]) * 1e3
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(each[1:]) * 1e3 for name, each in seconds.items()}
+
+
+def _allocated(peer: Any, nbytes: int) -> dict[str, float]:
+    """Microseconds of a round trip with an array in one direction: copied, from `alloc`, and without an array."""
+    print(f"measuring alloc, {nbytes:,} bytes", file=sys.stderr)
+    plain = np.zeros(nbytes, np.uint8)
+    graphs = {}
+    for method in ("look", "plain_array", "allocated_array"):
+        with InputNode() as inp:
+            graphs[method] = cgc.compile(getattr(peer, method).bind(inp))
+    look, copied, allocated = graphs.values()
+    ways = {
+        "echo": lambda: look.execute(None),
+        "input copied": lambda: look.execute(plain),
+        "input alloc": lambda: look.execute(look.alloc(nbytes, np.uint8)),
+        "result copied": lambda: copied.execute(nbytes),
+        "result alloc": lambda: allocated.execute(nbytes),
+    }
+    figures: dict[str, float] = {"nbytes": nbytes}
+    for name, execute in ways.items():
+        seconds = []
+        for _ in range(ALLOC_ROUNDS):
+            started = time.perf_counter()
+            ray.get(execute())
+            seconds.append(time.perf_counter() - started)
+        figures[name] = statistics.median(seconds[ALLOC_ROUNDS // 5 :]) * 1e6
+    for graph in graphs.values():
+        graph.teardown()
     return figures
 
 
-def _report(rows: list[Row], overlap: dict[str, float]) -> None:
+def _report(rows: list[Row], overlap: dict[str, float], allocated: list[dict[str, float]]) -> None:
     grid = Table(title="tensors between two actors: one transfer, medians")
     for heading in ("case", "size", "cgc µs", "GB/s", "against", "µs", "more"):
         grid.add_column(heading, justify="left" if heading in ("case", "against") else "right", no_wrap=True)
@@ -229,10 +300,14 @@ def _report(rows: list[Row], overlap: dict[str, float]) -> None:
             f"{row.other_s * 1e6:,.0f}",
             f"{row.overhead:+.0%}",
         )
-    Console().print(grid)
-    print(
-        f"overlap: off {overlap['off']:.1f} ms, on {overlap['on']:.1f} ms, {overlap['off'] / overlap['on']:.2f} times"
-    )
+    if rows:
+        Console().print(grid)
+    for prefix in ("", "collectives ") if overlap else ():
+        off, on = overlap[f"{prefix}off"], overlap[f"{prefix}on"]
+        print(f"overlap of {prefix or 'transfers'}: off {off:.1f} ms, on {on:.1f} ms, {off / on:.2f} times")
+    for figures in allocated:
+        texts = [f"{name} {value:,.0f} µs" for name, value in figures.items() if name != "nbytes"]
+        print(f"alloc, {figures['nbytes'] // MIB:.0f} MiB: {', '.join(texts)}")
 
 
 def _parse() -> argparse.Namespace:
