@@ -160,19 +160,16 @@ def _fail_at(path: str, text: str, line: int, column: int, reason: str) -> NoRet
 
 def _position(text: str, way: Sequence[Key]) -> tuple[int, int, int]:
     """Line, column and width of the last key of `way` that can be found, or zeros."""
-    place, width = -1, 0
-    start = 0
+    last: re.Match[str] | None = None
     for index, key in enumerate(way):
         if isinstance(key, int):
             continue
-        times = 1 + (way[index + 1] if index + 1 < len(way) and isinstance(way[index + 1], int) else 0)  # type: ignore[operator]
+        following = way[index + 1] if index + 1 < len(way) else 0
         pattern = re.compile(rf"(?<![\w.-])[\"']?({re.escape(key)})[\"']?(?=\s*[=:\].])")
-        for _ in range(times):
-            found = pattern.search(text, start)
-            if found is None:
-                break
-            place, width, start = found.start(1), len(key), found.end()
-    if place < 0:
+        for _ in range(following + 1 if isinstance(following, int) else 1):  # a number counts tables of that name
+            found = pattern.search(text, last.end() if last else 0)
+            last = found or last
+    if last is None:
         return 0, 0, 0
-    line = text.count("\n", 0, place) + 1
-    return line, place - text.rfind("\n", 0, place), width
+    place = last.start(1)
+    return text.count("\n", 0, place) + 1, place - text.rfind("\n", 0, place), len(last[1])
