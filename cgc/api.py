@@ -20,7 +20,7 @@ import uuid
 import warnings
 import webbrowser
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from cgc.runtime.asyncio_driver import AsyncDriver
     from cgc.runtime.cluster import ActorInfo as ProbedActor
     from cgc.runtime.driver import Driver
+    from cgc.runtime.mapping import AsyncGraphMap, GraphMap
     from cgc.runtime.recovery import RestartingDriver
     from cgc.runtime.refs import GraphRef
     from cgc.runtime.status import ParticipantStatus
@@ -270,6 +271,41 @@ class CompiledGraph:
         Await it for a future, or a list of them, and that for the result.
         """
         return await self._driver.execute_async(*args, **kwargs)
+
+    def map(
+        self,
+        *iterables: Iterable[Any] | AsyncIterable[Any],
+        max_inflight: int | None = None,
+        timeout: float | None = None,
+        progress: bool = False,
+    ) -> GraphMap | AsyncGraphMap:
+        """
+        Run the graph for each item, pipelined; an iterator over the results, in order (lists for a `MultiOutputNode`).
+
+        For `async for` if the graph was compiled with `enable_asyncio`; the iterables may be asynchronous then. What
+        happens when an execution or an iterable raises, and at an early `break`, `cgc.runtime.mapping` says.
+
+        Args:
+            iterables: One for each positional input; the shortest one ends it. Taken from as there is room.
+            max_inflight: Executions in flight at most; None for `max_inflight_executions`.
+            timeout: Seconds to wait for a result, as for `ray.get`; None for `get_timeout` (asyncio: for ever).
+            progress: Whether to show a progress bar on the standard error stream.
+
+        Raises:
+            TypeError: There is no iterable.
+            ValueError: `max_inflight` is not positive.
+        """
+        from cgc.runtime.mapping import AsyncGraphMap, GraphMap, ProgressBar
+
+        if not iterables:
+            raise TypeError("map() needs an iterable for each positional input of the graph")
+        limit = cast(int, self.options.max_inflight_executions) if max_inflight is None else max_inflight
+        if limit <= 0:
+            raise ValueError(f"max_inflight must be a positive integer, got {limit!r}")
+        bar = ProgressBar(self.options.name, iterables) if progress else None
+        if self.options.enable_asyncio:
+            return AsyncGraphMap(self.execute_async, iterables, limit, timeout, bar)
+        return GraphMap(self.execute, cast("tuple[Iterable[Any], ...]", iterables), limit, timeout, bar)
 
     @property
     def is_teardown(self) -> bool:

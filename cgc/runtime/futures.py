@@ -44,6 +44,11 @@ class GraphFuture(CompiledDAGFuture):  # type: ignore[misc]
         self._channel_index = channel_index
         self._fut: asyncio.Future[Any] | None = future
 
+    @property
+    def arrival(self) -> asyncio.Future[Any] | None:
+        """Done when the result is there; None once that was handed out."""
+        return self._fut
+
     def __await__(self) -> Generator[Any, None, Any]:
         """The result; raises the user's exception, or why the graph has ended: `ActorDiedError`, `RayChannelError`."""
         future = self._fut
