@@ -34,23 +34,22 @@ def tensor_parallel(shards: int = 4, layers: int = 3) -> Any:
 
 def gpipe(stages: int = 4, batches: int = 8) -> Any:
     """All forwards, then all backwards."""
-    return _pipeline([_gpipe_order(stage, batches) for stage in range(stages)], stages)
+    return _pipeline(gpipe_orders(stages, batches), stages)
 
 
 def one_f_one_b(stages: int = 4, batches: int = 8) -> Any:
     """As many forwards as stages follow, then one forward and one backward in turn."""
-    return _pipeline([_one_f_one_b_order(stage, stages, batches) for stage in range(stages)], stages)
+    return _pipeline(one_f_one_b_orders(stages, batches), stages)
 
 
 def interleaved(ranks: int = 4, chunks: int = 2, batches: int = 8) -> Any:
     """1F1B with several stages per actor: stage s is on actor s modulo `ranks`."""
-    orders = [_interleaved_order(rank, ranks, chunks, batches) for rank in range(ranks)]
-    return _pipeline(orders, ranks * chunks)
+    return _pipeline(interleaved_orders(ranks, chunks, batches), ranks * chunks)
 
 
 def zero_bubble(stages: int = 4, batches: int = 8) -> Any:
     """H1: 1F1B whose backward is split, the part for the weights fills what would be waiting."""
-    return _pipeline([_zero_bubble_order(stage, stages, batches) for stage in range(stages)], stages, split=True)
+    return _pipeline(zero_bubble_orders(stages, batches), stages, split=True)
 
 
 def skip_edges(depth: int = 3) -> Any:
@@ -158,6 +157,26 @@ def _needs(kind: str, stage: int, batch: int, stages: int) -> Action | None:
     if kind == "W":
         return ("B", stage, batch)
     return ("F", stage, batch) if stage == stages - 1 else ("B", stage + 1, batch)
+
+
+def gpipe_orders(stages: int = 4, batches: int = 8) -> list[list[Action]]:
+    """By actor, the order in which `gpipe` binds."""
+    return [_gpipe_order(stage, batches) for stage in range(stages)]
+
+
+def one_f_one_b_orders(stages: int = 4, batches: int = 8) -> list[list[Action]]:
+    """The same for `one_f_one_b`."""
+    return [_one_f_one_b_order(stage, stages, batches) for stage in range(stages)]
+
+
+def interleaved_orders(ranks: int = 4, chunks: int = 2, batches: int = 8) -> list[list[Action]]:
+    """The same for `interleaved`."""
+    return [_interleaved_order(rank, ranks, chunks, batches) for rank in range(ranks)]
+
+
+def zero_bubble_orders(stages: int = 4, batches: int = 8) -> list[list[Action]]:
+    """The same for `zero_bubble`."""
+    return [_zero_bubble_order(stage, stages, batches) for stage in range(stages)]
 
 
 def _gpipe_order(stage: int, batches: int) -> list[Action]:

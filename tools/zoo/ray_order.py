@@ -73,8 +73,8 @@ def ignores_hints(dag: DAGNode) -> bool:
     )
 
 
-def ray_schedule(order: Order, problem: Problem, driver: str, *, streams: bool) -> Schedule:
-    """Ray's order as a schedule for the simulator; with `streams`, what has to meet runs on streams of its own."""
+def schedule_in_order(order: Order, problem: Problem, driver: str, *, streams: bool) -> Schedule:
+    """A given order as a schedule for the simulator; with `streams`, what has to meet runs on streams of its own."""
     tasks_of: dict[str, list[int]] = defaultdict(list)
     for index, task in enumerate(problem.tasks):
         for actor in task.actors:
@@ -125,7 +125,7 @@ def _call(actor: Any, place: int, number: int, node: Any) -> list[_DAGOperationG
 
 
 class _Translation:
-    """From Ray's order of operations to processes of the simulator."""
+    """From an order of operations to processes of the simulator."""
 
     def __init__(self, problem: Problem, driver: str, streams: bool) -> None:
         self.problem = problem

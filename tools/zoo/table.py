@@ -7,7 +7,8 @@ Times are predicted milliseconds of one execution under `profile.json`. The firs
 actor). The second cannot be beaten by a schedule that keeps the order of binding on each actor, as all do (users rely
 on the state of their actors), and moves one message at a time in each direction of an actor; `bounds.py` says why.
 Ray's columns are the schedules of the installed Ray without and with its overlap: `refused` where it finds none, and
-`shm` where it does not send values as they are to be sent. Ours are without and with streams.
+`shm` where it does not send values as they are to be sent. torch's column is the schedule of that name of
+`torch.distributed.pipelining`. Ours are without and with streams.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from graphs import ZOO
-from ray_order import RefusedError, ignores_hints, ray_order, ray_schedule
+from ray_order import RefusedError, ignores_hints, ray_order, schedule_in_order
+from torch_order import torch_order
 
 from cgc.ir import GraphOp, graphs_of
 from cgc.ir.importer import import_graph
@@ -37,7 +39,8 @@ from cgc.passes.registry import passes_of
 PROFILE = Path(__file__).with_name("profile.json")
 FRONT = f"verify-graph,infer-types,place-devices,pair-comm{{cost-model={PROFILE}}}"
 STREAMS = f"overlap-comm{{streams cost-model={PROFILE}}}"
-HEAD = ["graph", "calls", "bound", "bound in bind order", "Ray", "Ray overlap", "cgc", "cgc streams", "over the bound"]
+HEAD = ["graph", "calls", "bound", "bound in bind order", "Ray", "Ray overlap", "torch", "cgc", "cgc streams"]
+HEAD += ["over the bound"]
 
 
 def main() -> None:
@@ -50,16 +53,16 @@ def main() -> None:
 
 def row(name: str, build: Callable[[], Any]) -> list[str]:
     """One line of the table."""
-    found = measure(build)
+    found = measure(name, build)
     over = found["cgc streams"] / found["bound in bind order"] - 1
     missing = "shm" if ignores_hints(build()) else "refused"
     cells = [name, str(int(found["calls"]))]
     for column in HEAD[2:-1]:
-        cells.append(f"{found[column] / 1e3:.1f}" if column in found else missing)
+        cells.append(f"{found[column] / 1e3:.1f}" if column in found else "" if column == "torch" else missing)
     return [*cells, f"{over:.1%}"]
 
 
-def measure(build: Callable[[], Any]) -> dict[str, float]:
+def measure(name: str, build: Callable[[], Any]) -> dict[str, float]:
     """The columns of one graph in microseconds; a schedule that does not exist is left out."""
     cost = CostModel.load(str(PROFILE))
     plain, streams = _compiled(build, FRONT), _compiled(build, f"{FRONT},{STREAMS}")
@@ -74,9 +77,14 @@ def measure(build: Callable[[], Any]) -> dict[str, float]:
     }
     for column, overlap in (("Ray", False), ("Ray overlap", True)):
         with suppress(RefusedError):
-            simulation = simulate(ray_schedule(ray_order(build(), overlap=overlap), problem, "driver", streams=overlap))
+            simulation = simulate(
+                schedule_in_order(ray_order(build(), overlap=overlap), problem, "driver", streams=overlap)
+            )
             if not simulation.stuck:
                 found[column] = simulation.makespan
+    order = torch_order(name)
+    if order is not None:
+        found["torch"] = simulate(schedule_in_order(order, problem, "driver", streams=True)).makespan
     return found
 
 
