@@ -20,7 +20,6 @@ from cgc import bind_location
 
 if TYPE_CHECKING:
     from cgc.api import CompiledGraph as CompiledGraph
-    from cgc.api import CompileOptions as CompileOptions
     from cgc.api import compile as compile
     from cgc.api import lower as lower
     from cgc.api import plan as plan
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from cgc.errors import SourceError as SourceError
     from cgc.ir.abstract import abstract_actor as abstract_actor
     from cgc.ir.topology import Topology as Topology
+    from cgc.options import CompileOptions as CompileOptions
     from cgc.passes.analysis.cost import CostModel as CostModel
     from cgc.passes.analysis.plan import Plan as Plan
     from cgc.runtime.alloc import alloc as alloc
@@ -43,7 +43,7 @@ __version__ = "0.1.0"
 
 _HOME_OF_NAME = {
     "alloc": "cgc.runtime.alloc",
-    "CompileOptions": "cgc.api",
+    "CompileOptions": "cgc.options",
     "CompiledGraph": "cgc.api",
     "compile": "cgc.api",
     "install": "cgc.drop_in",

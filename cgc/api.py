@@ -13,22 +13,22 @@ has verified the whole schedule.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import shutil
 import subprocess
+import sys
 import uuid
 import warnings
 import webbrowser
 from collections import Counter
-from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray.actor import ActorHandle
-from ray.dag import DAGContext, DAGNode, MultiOutputNode
+from ray.dag import DAGNode, MultiOutputNode
 from typing_extensions import Self
 
 from cgc.ir import Topology, Unit, graphs_of, place_actors
@@ -36,6 +36,7 @@ from cgc.ir.importer import import_graph
 from cgc.ir.ray_nodes import function_name
 from cgc.ir.topology import LOCAL_NODE
 from cgc.ir.topology import ActorInfo as PlacedActor
+from cgc.options import CompileOptions
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.analysis.expected import UNKNOWN_TIME
 from cgc.passes.analysis.plan import Plan, plan_of
@@ -46,120 +47,19 @@ from cgc.runtime.program import Program
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from ray.experimental.channel.communicator import Communicator
 
+    from cgc.runtime.async_restarting import AsyncRestartingDriver
     from cgc.runtime.asyncio_driver import AsyncDriver
     from cgc.runtime.cluster import ActorInfo as ProbedActor
     from cgc.runtime.driver import Driver
     from cgc.runtime.mapping import AsyncGraphMap, GraphMap
-    from cgc.runtime.recovery import RestartingDriver
     from cgc.runtime.refs import GraphRef
+    from cgc.runtime.restarting import RestartingDriver
     from cgc.runtime.status import ParticipantStatus
 
+    AnyDriver = Driver | AsyncDriver | RestartingDriver | AsyncRestartingDriver
+
 DEFAULT_PIPELINE = ",".join(PASSES)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompileOptions:
-    """
-    How a graph is compiled and run. None takes the value of `ray.dag.DAGContext` when the graph is compiled.
-
-    Attributes:
-        name: Name of the graph in the IR and in messages.
-        enable_asyncio: Run with `execute_async` instead of `execute`.
-        submit_timeout: Seconds that `execute` may wait for room; -1 is for ever, 0 not at all.
-        get_timeout: Seconds that reading a result waits by default; -1 is for ever, 0 not at all.
-        max_inflight_executions: Executions that may be submitted and not yet read.
-        max_buffered_results: Executions whose results may be kept because later ones were read first.
-        buffer_size_bytes: First size of a slot for values of static shape; other slots begin small and grow.
-        ignore_surplus_inputs: Whether keyword inputs that the graph does not have are ignored, as Ray does it.
-        max_channel_bytes: Limit of the graph's shared memory in bytes, 0 for none.
-        allow_leaf_nodes: Whether nodes that nobody uses are allowed, for the effect of their calls. Every output of an
-            execution waits for them and raises their errors.
-        share_hosts: Whether nodes of one remote function, with the same options, run on one actor. By default each node
-            has its own, so that they run at the same time.
-        overlap_gpu_communication: Whether GPU communication overlaps with computation.
-        default_communicator: For tensors and collectives that ask for a communicator and name none: `"create"` for
-            one of the accelerator's kind, `"gloo"` for one that moves CPU tensors, a communicator, or None to refuse.
-        topology: Where actors are and what connects them, or the TOML file of it (`cgc.Topology`).
-        profile: Expected times of calls and links, or the file of it, such as `graph.profile(path)` has written.
-        measure: Whether the actors note how long each operation takes, for `CompiledGraph.profile`.
-        verify_each: Whether the IR is verified after every pass; None for graphs of fewer than 10,000 operations.
-        on_actor_death: `"fail"` ends the graph with an actor; `"restart"` compiles it again on the same actors once Ray
-            has restarted them (`max_restarts`), for at most a minute. Not with `enable_asyncio`.
-        idempotent: Whether a restart may run unfinished executions again, with the inputs that they had; the graph
-            keeps those meanwhile, without copying them. Otherwise their refs raise `ActorDiedError`.
-        dump_dir: Directory for the numbered IR dumps `{nn}_{pass}.mlir`; None for what `CGC_DUMP` says.
-        pipeline: The passes to run, with their options, instead of the default ones.
-    """
-
-    name: str = "graph"
-    enable_asyncio: bool = False
-    submit_timeout: float | None = None
-    get_timeout: float | None = None
-    max_inflight_executions: int | None = None
-    max_buffered_results: int | None = None
-    buffer_size_bytes: int | None = None
-    ignore_surplus_inputs: bool = False
-    max_channel_bytes: int = 0
-    allow_leaf_nodes: bool = False
-    share_hosts: bool = False
-    overlap_gpu_communication: bool | None = None
-    default_communicator: Communicator | str | None = "create"
-    topology: Topology | str | None = None
-    profile: CostModel | str | None = None
-    measure: bool = False
-    verify_each: bool | None = None
-    on_actor_death: Literal["fail", "restart"] = "fail"
-    idempotent: bool = False
-    dump_dir: str | None = None
-    pipeline: str | None = None
-
-    def __post_init__(self) -> None:
-        for option in ("max_inflight_executions", "max_buffered_results", "buffer_size_bytes"):
-            value = getattr(self, option)
-            if value is not None and (not isinstance(value, int) or value <= 0):
-                raise ValueError(f"`{option}` must be a positive integer, found {value!r}")
-        for option in ("submit_timeout", "get_timeout"):
-            value = getattr(self, option)
-            if value is not None and value < 0 and value != -1:
-                raise ValueError(f"{option} must be seconds, or -1 for no time-out, got {value!r}")
-        _check_communicator(self.default_communicator)
-        if self.on_actor_death not in ("fail", "restart"):
-            raise ValueError(f"on_actor_death must be 'fail' or 'restart', got {self.on_actor_death!r}")
-        if self.on_actor_death == "restart" and self.enable_asyncio:
-            raise ValueError("on_actor_death='restart' is not supported with enable_asyncio yet; use graph.recompile()")
-        if self.idempotent and self.on_actor_death != "restart":
-            raise ValueError("idempotent says what a restart may do: it needs on_actor_death='restart'")
-
-    @classmethod
-    def of(cls, options: CompileOptions | None, settings: Mapping[str, Any]) -> CompileOptions:
-        """
-        `options` with `settings` on top.
-
-        Raises:
-            TypeError: There is no option of that name; the message names the closest.
-        """
-        known = [field.name for field in fields(cls)]
-        for name in settings:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else f"; the options are {', '.join(known)}"
-                raise TypeError(f"there is no option {name!r}{hint}")
-        return dataclasses.replace(options or cls(), **settings)
-
-    def with_context(self) -> CompileOptions:
-        """The same with every None that `DAGContext` has a value for replaced by that value."""
-        context = DAGContext.get_current()
-        shared = {field.name for field in fields(self)} & {field.name for field in fields(context)}
-        missing = {name: getattr(context, name) for name in shared if getattr(self, name) is None}
-        return dataclasses.replace(self, **missing)
-
-    def with_files(self) -> CompileOptions:
-        """The same with topology and profile read, if they are names of files. Raises `SourceError`."""
-        topology = Topology.load(self.topology) if isinstance(self.topology, str) else self.topology
-        profile = CostModel.load(self.profile) if isinstance(self.profile, str) else self.profile
-        return dataclasses.replace(self, topology=topology, profile=profile)
 
 
 def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: Any) -> CompiledGraph:
@@ -224,7 +124,7 @@ class CompiledGraph:
     def __init__(
         self,
         dag: DAGNode,
-        driver: Driver | AsyncDriver | RestartingDriver,
+        driver: AnyDriver,
         result: PipelineResult,
         programs: Mapping[str, Program],
         options: CompileOptions,
@@ -481,16 +381,24 @@ class _Compilation:
 def _compiled(dag: DAGNode, options: CompileOptions, replaced: Mapping[ActorHandle, ActorHandle]) -> CompiledGraph:
     """The graph with some of its actors replaced by others."""
     made = _compile_and_start(dag, options, replaced)
-    driver: Driver | AsyncDriver | RestartingDriver = made.driver
+    driver: AnyDriver = made.driver
     if options.on_actor_death == "restart":
-        from cgc.runtime.recovery import RestartingDriver
-
-        driver = RestartingDriver(
-            cast("Driver", driver),
-            lambda: cast("Driver", _compile_and_start(dag, options, replaced).driver),
-            idempotent=options.idempotent,
-        )
+        driver = _restarting(made.driver, lambda: _compile_and_start(dag, options, replaced).driver, options)
     return CompiledGraph(dag, driver, made.result, made.programs, options, replaced)
+
+
+def _restarting(
+    first: Driver | AsyncDriver, rebuild: Callable[[], Driver | AsyncDriver], options: CompileOptions
+) -> RestartingDriver | AsyncRestartingDriver:
+    if options.enable_asyncio:
+        from cgc.runtime.async_restarting import AsyncRestartingDriver
+
+        return AsyncRestartingDriver(
+            cast("AsyncDriver", first), cast("Callable[[], AsyncDriver]", rebuild), idempotent=options.idempotent
+        )
+    from cgc.runtime.restarting import RestartingDriver
+
+    return RestartingDriver(cast("Driver", first), cast("Callable[[], Driver]", rebuild), idempotent=options.idempotent)
 
 
 def _compile_and_start(
@@ -541,18 +449,6 @@ def _start(dag: DAGNode, options: CompileOptions, handles: Mapping[Any, ActorHan
     return _Compilation(driver, result, programs)
 
 
-def _check_communicator(value: object) -> None:
-    from ray.experimental.channel.communicator import Communicator
-
-    if isinstance(value, str):
-        if value not in ("create", "gloo"):
-            raise ValueError(
-                f"The only allowed string for default_communicator is 'create', got {value} (cgc also takes 'gloo')"
-            )
-    elif value is not None and not isinstance(value, Communicator):
-        raise ValueError(f"The default_communicator must be None, a string, or a Communicator, got {type(value)}")
-
-
 def _imported(dag: DAGNode, options: CompileOptions, actors: Mapping[Any, PlacedActor] | None = None) -> Unit:
     if not isinstance(dag, DAGNode):
         raise TypeError(f"a ray.dag node is needed (what `.bind` or MultiOutputNode gives), got {type(dag).__name__}")
@@ -601,5 +497,13 @@ def _run(unit: Unit, pipeline: str | None, options: CompileOptions, *, actors_li
     manager = PassManager(passes, verify_each=options.verify_each, dump_dir=options.dump_dir, cost=cost)
     result = manager.run(unit)
     for text in dict.fromkeys(remark.text for remark in result.remarks if remark.kind == UNKNOWN_TIME):
-        warnings.warn(text, stacklevel=4)
+        warnings.warn(text, stacklevel=_frames_of_cgc())
     return result
+
+
+def _frames_of_cgc() -> int:
+    """How many frames there are up to the user's, as `warnings.warn` counts in the function that calls this."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("cgc."):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -95,6 +95,9 @@ def test_a_profile_that_lacks_methods_warns():
     a, b = abstract_actor("Stage", "a"), abstract_actor("Stage", "b")
     with InputNode() as inp:
         dag = b.bwd.bind(a.fwd.bind(inp))
-    with pytest.warns(UserWarning, match=r"the profile has no time of Stage\.bwd: taken for 1000 µs each") as caught:
-        cgc.plan(dag, profile=CostModel({("Stage", "fwd"): 5.0}))
-    assert caught[0].filename == __file__
+    for function in (cgc.plan, cgc.lower):
+        with pytest.warns(
+            UserWarning, match=r"the profile has no time of Stage\.bwd: taken for 1000 µs each"
+        ) as caught:
+            function(dag, profile=CostModel({("Stage", "fwd"): 5.0}))
+        assert caught[0].filename == __file__
