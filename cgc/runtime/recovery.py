@@ -1,5 +1,5 @@
 """
-A driver that outlives the deaths of its actors: `cgc.compile(dag, on_actor_death="restart")`.
+What the drivers share that outlive the deaths of their actors: `cgc.compile(dag, on_actor_death="restart")`.
 
 When Ray restarts an actor (`max_restarts`), the graph is compiled again on the same actors. What was submitted and not
 finished is submitted again if the user has declared the graph idempotent; otherwise those refs raise the death, and
@@ -14,27 +14,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import ray
 import ray.actor
 import ray.exceptions
 
 from cgc.runtime import ray_internals
-from cgc.runtime.alloc import Shape
 from cgc.runtime.cluster import describe_handle
-from cgc.runtime.driver import Driver, GraphEndedError
+from cgc.runtime.driver import BaseDriver, GraphEndedError
 from cgc.runtime.measure import Sample
-from cgc.runtime.refs import GraphRef, OutputRef
 from cgc.runtime.status import ParticipantStatus
 from cgc.runtime.task_errors import fresh_copy
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from cgc.runtime.alloc import Shape
 
 RESTART_TIMEOUT = 60.0
 """Seconds in which all actors of a graph must be alive again."""
@@ -47,28 +45,15 @@ JOIN_TIMEOUT = 5.0
 
 logger = logging.getLogger(__name__)
 
-_ENDED = (ray.exceptions.ActorDiedError, ray.exceptions.RayChannelError)
+ENDED = (ray.exceptions.ActorDiedError, ray.exceptions.RayChannelError)
+"""What the driver of a graph that has ended raises."""
+
+AnyDriver = TypeVar("AnyDriver", bound=BaseDriver)
 
 
-@dataclass(slots=True)
-class _Execution:
+class Recovery(Generic[AnyDriver]):
     """
-    One that has outputs to be claimed.
-
-    Attributes:
-        outputs: Where each comes from; None for one that was claimed or given up.
-        inputs: What it was submitted with, if it may be submitted again.
-        failure: Why its outputs that have not arrived never will.
-    """
-
-    outputs: list[GraphRef | None]
-    inputs: tuple[tuple[Any, ...], dict[str, Any]] | None
-    failure: Exception | None = None
-
-
-class RestartingDriver:
-    """
-    Executes a graph like `Driver`, and restarts it when an actor of it has died. Thread-safe.
+    A driver around the driver, which it replaces when an actor has died.
 
     Args:
         driver: The driver of the graph as it was first compiled.
@@ -76,16 +61,12 @@ class RestartingDriver:
         idempotent: Whether executions may run again, from the inputs that they had; those are kept, not copied.
     """
 
-    def __init__(self, driver: Driver, rebuild: Callable[[], Driver], *, idempotent: bool) -> None:
+    def __init__(self, driver: AnyDriver, rebuild: Callable[[], AnyDriver], *, idempotent: bool) -> None:
         self._driver = driver
         self._rebuild = rebuild
         self._idempotent = idempotent
         self._id = driver.get_id()
-        self._returns_list = driver.returns_list
-        self._executions: dict[int, _Execution] = {}
-        self._submitted = 0
-        self._dropped: deque[tuple[int, int]] = deque()
-        self._submit_lock = threading.Lock()
+        self.returns_list = driver.returns_list
         self._changed = threading.Condition()
         """Guards what follows; notified when a recovery has ended."""
         self._recovery: threading.Thread | None = None
@@ -120,64 +101,6 @@ class RestartingDriver:
         """See `CompiledGraph.alloc`; in memory of the present driver, so that it is copied after a restart."""
         return self._driver.alloc(shape, dtype, input)
 
-    def execute(self, *args: Any, **kwargs: Any) -> GraphRef | list[GraphRef]:
-        """Submit one execution, after a recovery if need be. Raises as `Driver.execute`, or why it cannot recover."""
-        deadline = _deadline(self._driver.submit_timeout)
-        while True:
-            driver = self._wait_for_recovery(deadline)
-            if self._failure is not None:
-                raise fresh_copy(self._failure)
-            try:
-                with self._submit_lock:
-                    self._give_up_dropped()
-                    execution = self._submitted
-                    refs = driver.execute(*args, **kwargs)
-                    outputs: list[Any] = refs if isinstance(refs, list) else [refs]
-                    inputs = (args, kwargs) if self._idempotent else None
-                    self._executions[execution] = _Execution(outputs, inputs)
-                    self._submitted = execution + 1
-            except _ENDED:
-                if not self._recovers_from(driver):
-                    raise
-                continue
-            if self._returns_list:
-                return [OutputRef(self, execution, output) for output in range(len(outputs))]
-            return GraphRef(self, execution)
-
-    async def execute_async(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: the graph was not compiled for asyncio."""
-        raise ValueError("Use execute if enable_asyncio=False")
-
-    def fetch(self, execution: int, output: int, timeout: float | None) -> Any:
-        """One output, an `ErrorValue` perhaps. For `GraphRef.get`, see there."""
-        deadline = _deadline(self._driver.get_timeout if timeout is None else timeout)
-        while True:
-            driver = self._wait_for_recovery(deadline)
-            entry = self._executions.get(execution)
-            source = None if entry is None else entry.outputs[output]
-            if entry is None or source is None:
-                raise RuntimeError("the result was handed out before, to a get that an exception interrupted")
-            try:
-                value = source.take(_remaining(deadline))
-            except _ENDED:
-                failure = entry.failure or self._failure
-                if failure is not None:
-                    raise fresh_copy(failure) from None
-                if entry.outputs[output] is source and not self._recovers_from(driver):
-                    raise
-                continue
-            self._claimed(execution, entry, output)
-            return value
-
-    def has_arrived(self, execution: int, output: int) -> bool:
-        """Whether an output is here, or was handed out."""
-        entry = self._executions.get(execution)
-        return entry is None or not _is_missing(entry.outputs[output])
-
-    def drop(self, execution: int, output: int) -> None:
-        """A ref went out of scope unread. May be called by the garbage collector anywhere, so it only leaves a note."""
-        self._dropped.append((execution, output))
-
     def death(self) -> Exception | None:
         """Why the graph has ended for good, if an actor's death was it."""
         return self._failure or (None if self._recovery is not None else self._driver.death())
@@ -191,7 +114,7 @@ class RestartingDriver:
             recovery.join(JOIN_TIMEOUT)
         self._driver.teardown(kill_actors)
 
-    def _wait_for_recovery(self, deadline: float | None) -> Driver:
+    def _wait_for_recovery(self, deadline: float | None) -> AnyDriver:
         with self._changed:
             while self._recovery is not None:
                 remaining = None if deadline is None else deadline - time.monotonic()
@@ -202,7 +125,7 @@ class RestartingDriver:
                 self._changed.wait(remaining)
             return self._driver
 
-    def _recovers_from(self, driver: Driver) -> bool:
+    def _recovers_from(self, driver: AnyDriver) -> bool:
         """After `driver` has raised: whether that was a death that is recovered from; starts the recovery."""
         with self._changed:
             if self._is_down or self._failure is not None:
@@ -217,7 +140,7 @@ class RestartingDriver:
             self._recovery.start()
             return True
 
-    def _recover(self, dead: Driver) -> None:
+    def _recover(self, dead: AnyDriver) -> None:
         """The thread of a recovery."""
         failure: Exception | None = None
         try:
@@ -232,7 +155,7 @@ class RestartingDriver:
             self._recovery = None
             self._changed.notify_all()
 
-    def _try_to_recover(self, dead: Driver, deadline: float) -> bool:
+    def _try_to_recover(self, dead: AnyDriver, deadline: float) -> bool:
         """Start the graph again and submit what is unfinished; False if another actor has died meanwhile."""
         death = dead.death() or ray.exceptions.RayChannelError(f"graph {self._id} has ended")
         logger.warning("graph %s is being restarted: %s", self._id, death)
@@ -250,45 +173,15 @@ class RestartingDriver:
                 driver.teardown()
                 return True
         try:
-            with self._submit_lock:
-                self._give_up_dropped()
-                self._submit_again(driver, death)
-        except _ENDED:
+            self._submit_again(driver, death)
+        except ENDED:
             if not driver.has_died or time.monotonic() > deadline:
                 raise
             return False
         return True
 
-    def _submit_again(self, driver: Driver, death: Exception) -> None:
-        """
-        Executions with outputs that have not arrived run again, or fail; in the order of their submission.
-
-        They find room: no more of them than `max_inflight_executions` can be unfinished.
-        """
-        for entry in list(self._executions.values()):
-            missing = [place for place, source in enumerate(entry.outputs) if _is_missing(source)]
-            if not missing or entry.failure is not None:
-                continue
-            if entry.inputs is None:
-                entry.failure = fresh_copy(death)
-                continue
-            args, kwargs = entry.inputs
-            refs = driver.execute(*args, **kwargs)
-            outputs = refs if isinstance(refs, list) else [refs]
-            for place in missing:
-                entry.outputs[place] = outputs[place]
-
-    def _claimed(self, execution: int, entry: _Execution, output: int) -> None:
-        entry.outputs[output] = None
-        if not any(source is not None for source in entry.outputs):
-            self._executions.pop(execution, None)
-
-    def _give_up_dropped(self) -> None:
-        while self._dropped:
-            execution, output = self._dropped.popleft()
-            entry = self._executions.get(execution)
-            if entry is not None:
-                self._claimed(execution, entry, output)
+    def _submit_again(self, driver: AnyDriver, death: Exception) -> None:
+        """What is to be done at once with unfinished executions; `death` is why they have not finished."""
 
 
 def wait_until_alive(actors: Mapping[str, ray.actor.ActorHandle], death: Exception, deadline: float) -> None:
@@ -325,15 +218,3 @@ def _answers(symbol: str, actor: ray.actor.ActorHandle, death: Exception, deadli
 
 def _nothing(_instance: object) -> None:
     """An actor that runs this is alive."""
-
-
-def _is_missing(source: GraphRef | None) -> bool:
-    return source is not None and not source.has_arrived()
-
-
-def _deadline(timeout: float) -> float | None:
-    return None if timeout < 0 else time.monotonic() + timeout
-
-
-def _remaining(deadline: float | None) -> float:
-    return -1.0 if deadline is None else max(0.0, deadline - time.monotonic())

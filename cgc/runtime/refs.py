@@ -11,7 +11,7 @@ from cgc.runtime.task_errors import ErrorValue
 
 if TYPE_CHECKING:
     from cgc.runtime.driver import Driver
-    from cgc.runtime.recovery import RestartingDriver
+    from cgc.runtime.restarting import RestartingDriver
 
 
 class GraphRef(CompiledDAGRef):  # type: ignore[misc]

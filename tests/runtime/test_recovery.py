@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -221,12 +222,108 @@ def test_teardown_during_a_recovery():
     [
         ({"on_actor_death": "retry"}, "on_actor_death must be 'fail' or 'restart', got 'retry'"),
         ({"idempotent": True}, "needs on_actor_death='restart'"),
-        ({"on_actor_death": "restart", "enable_asyncio": True}, r"not supported with enable_asyncio"),
     ],
 )
 def test_options_that_make_no_sense(options, message):
     with pytest.raises(ValueError, match=message):
         cgc.CompileOptions(**options)
+
+
+# With asyncio.
+
+
+def test_awaited_executions_run_again():
+    gate = Gate.remote()
+    first, second = restartable(2)
+
+    async def program(graph: cgc.CompiledGraph) -> None:
+        assert await (await graph.execute_async(lambda _: "before")) == "before"
+        pending = [await graph.execute_async(lambda _: pass_through(gate, "await"))]
+        pending += [await graph.execute_async(lambda _, n=n: n) for n in range(3)]
+        ray.get(gate.wait.remote("await entered"))
+        kill(second)
+        ray.get(gate.open.remote("await"))
+        assert await asyncio.gather(*pending) == [None, 0, 1, 2]
+        assert await (await graph.execute_async(lambda _: "later")) == "later"
+        with pytest.raises(ValueError, match="only be awaited upon once"):
+            await pending[0]
+        with pytest.raises(KeyError):
+            await (await graph.execute_async(lambda actor: actor.fail("of the user")))
+        assert graph._driver._executions == {}
+
+    with compiled(chain, first, second, enable_asyncio=True, **AGAIN) as graph:
+        asyncio.run(program(graph))
+
+
+def test_several_outputs_are_awaited_while_their_execution_runs_again():
+    gate = Gate.remote()
+    left, right = restartable(2)
+
+    async def program(graph: cgc.CompiledGraph) -> None:
+        first, second = await graph.execute_async(lambda _: pass_through(gate, "outputs"))
+        tasks = [asyncio.ensure_future(_result(future)) for future in (first, second)]
+        await asyncio.get_running_loop().run_in_executor(None, ray.get, gate.wait.remote("outputs entered"))
+        kill(right)
+        kill(left)
+        ray.get(gate.open.remote("outputs"))
+        value, nothing = await asyncio.gather(*tasks)
+        assert callable(value)
+        assert nothing is None
+
+    with compiled(fork, left, right, enable_asyncio=True, **AGAIN) as graph:
+        asyncio.run(program(graph))
+
+
+def test_awaited_executions_fail_without_idempotence_and_later_ones_work():
+    (actor,) = restartable(1)
+
+    async def program(graph: cgc.CompiledGraph) -> None:
+        future = await graph.execute_async(lambda _: threading.Event().wait(DEADLINE))
+        kill(actor)
+        with pytest.raises(ActorDiedError):
+            await future
+        assert await (await graph.execute_async(lambda _: 1)) == 1
+
+    with compiled(apply, actor, enable_asyncio=True, **RESTART) as graph:
+        asyncio.run(program(graph))
+
+
+def test_an_await_that_is_cancelled_during_a_recovery():
+    (actor,) = restartable(1)
+
+    async def program(graph: cgc.CompiledGraph) -> None:
+        future = await graph.execute_async(1)
+        kill(actor)
+        await asyncio.get_running_loop().run_in_executor(
+            None, eventually, lambda: graph._driver._driver.has_died, "the death is seen"
+        )
+        later = await graph.execute_async(2)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(_result(later), 0.001)
+        assert await later == 2
+        assert await future == 1
+
+    with compiled(echo, actor, enable_asyncio=True, **AGAIN) as graph:
+        asyncio.run(program(graph))
+
+
+def test_an_actor_without_restarts_is_told_to_who_awaits():
+    mortal = Actor.remote()
+
+    async def program(graph: cgc.CompiledGraph) -> None:
+        future = await graph.execute_async(lambda _: threading.Event().wait(DEADLINE))
+        kill(mortal)
+        with pytest.raises(ActorDiedError, match="has no restarts left"):
+            await future
+        with pytest.raises(ActorDiedError, match="has no restarts left"):
+            await graph.execute_async(1)
+
+    with compiled(apply, mortal, enable_asyncio=True, **AGAIN) as graph:
+        asyncio.run(program(graph))
+
+
+async def _result(future: Any) -> Any:
+    return await future
 
 
 # On other actors.
