@@ -3,7 +3,8 @@ infer-types: every value knows how it travels.
 
 Requires: level `graph`, verified by `verify-graph`.
 Guarantees: no type asks for `auto` or `accelerator` any more; `nccl` and `cuda_ipc` are between actors with GPUs, and
-no transport that needs a communicator ends at the driver. A violation is a `GraphError` that names both ends.
+no transport that needs a communicator ends at the driver. A violation is a `GraphError` that names both ends. `auto` is
+`shm` between actors that share a GPU: a communicator would refuse two of its ranks on one device.
 
     %1 = cgc.call @a::@fwd(%0) : !cgc.tensor<cpu, via auto>   ->   … : !cgc.tensor<cpu, via shm>
 """
@@ -29,7 +30,7 @@ from cgc.passes.graph_view import (
 )
 
 ACCELERATOR = "nccl"
-"""What `accelerator` means, and `auto` between actors that have GPUs."""
+"""What `accelerator` means, and `auto` between actors that have GPUs of their own."""
 
 NEEDS_DEVICE = frozenset({"nccl", "cuda_ipc"})
 
@@ -62,8 +63,13 @@ def _transport(request: TransportAttr, ends: list[str], actors: Mapping[str, Act
         return request
     if request.kind.data == "accelerator":
         return TransportAttr.of(ACCELERATOR)
-    all_have = all(has_gpu(actors[end]) for end in ends)
-    return TransportAttr.of(ACCELERATOR if all_have and len(set(ends)) > 1 else "shm")
+    return TransportAttr.of(ACCELERATOR if _can_meet(set(ends), actors) else "shm")
+
+
+def _can_meet(ends: set[str], actors: Mapping[str, ActorOp]) -> bool:
+    """True if the devices' own communicator can join the actors: each needs a device that no other one has."""
+    devices = [(actors[end].node.data, device) for end in ends for device in actors[end].device_names]
+    return len(ends) > 1 and all(has_gpu(actors[end]) for end in ends) and len(set(devices)) == len(devices)
 
 
 def _problems(

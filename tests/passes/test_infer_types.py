@@ -43,6 +43,13 @@ def test_auto_with_one_reader_without_gpu_is_shared_memory_for_all():
     assert _transports(GPUS[0], [GPUS[1], CPU], transport="auto") == [("shm", 2)]
 
 
+def test_auto_between_actors_that_share_a_gpu_is_shared_memory():
+    halves = [abstract_actor("Stage", name=f"half{i}", devices=["gpu:0"]) for i in range(2)]
+    elsewhere = abstract_actor("Stage", name="elsewhere", node="n1", devices=["gpu:0"])
+    assert _transports(halves[0], [halves[1]], transport="auto") == [("shm", 1)]
+    assert _transports(halves[0], [elsewhere], transport="auto") == [("nccl", 1)]
+
+
 def test_nccl_to_an_actor_without_gpu_names_both_ends():
     message = _error(GPUS[0], CPU, transport="nccl")
     assert "the result of gpu0.fwd (test_infer_types.py:" in message
