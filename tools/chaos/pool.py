@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import deque
 from random import Random
 
 import ray
+import ray.actor
 
 from cgc.runtime.process_watch import is_running
 from tools.chaos.faults import Victim
 from tools.chaos.graphs import MemberActor
 
 NAMESPACE = "chaos"
+
+SPARES = 3
+"""Actors that are being started while rounds are played: starting one takes longer than a round."""
 
 DYING = 60.0
 """Seconds that a process may take to end on a busy machine."""
@@ -30,6 +35,7 @@ class Pool:
         self.replaced = 0
         self._serial = itertools.count()
         self._names: dict[str, Victim] = {}
+        self._spares: deque[tuple[str, ray.actor.ActorHandle, ray.ObjectRef[int]]] = deque()
         self._add(size)
 
     def borrow(self, random: Random, count: int) -> list[Victim]:
@@ -63,7 +69,10 @@ class Pool:
         return list(self._names.values())
 
     def _add(self, count: int) -> None:
-        names = [f"member-{next(self._serial)}" for _ in range(count)]
-        handles = [MemberActor.options(name=name, num_cpus=0).remote() for name in names]
-        pids = ray.get([handle.pid.remote() for handle in handles])
-        self._names |= {name: Victim(*pair) for name, pair in zip(names, zip(handles, pids, strict=True), strict=True)}
+        while len(self._spares) < count + SPARES:
+            name = f"member-{next(self._serial)}"
+            handle = MemberActor.options(name=name, num_cpus=0).remote()
+            self._spares.append((name, handle, handle.pid.remote()))
+        for _ in range(count):
+            name, handle, pid = self._spares.popleft()
+            self._names[name] = Victim(handle, ray.get(pid))

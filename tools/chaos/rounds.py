@@ -100,7 +100,7 @@ class _Player:
         self.report = report
         self.system_fault = system_fault
         self.window = window
-        self.executions = random.randint(5, 120)
+        self.executions = random.choice((10, 40, 160, 400))
         self.strike_at = random.randrange(self.executions)
         self.struck_at: float | None = None
         self.has_ended = False
