@@ -13,6 +13,7 @@ has verified the whole schedule.
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import subprocess
 import sys
@@ -92,8 +93,8 @@ def lower(dag: DAGNode, options: CompileOptions | None = None, /, **settings: An
 def plan(
     dag: DAGNode,
     /,
-    topology: Topology | str | None = None,
-    profile: CostModel | str | None = None,
+    topology: Topology | str | os.PathLike[str] | None = None,
+    profile: CostModel | str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Plan:
     """
@@ -238,7 +239,7 @@ class CompiledGraph:
         """
         return self._driver.status(stacks)
 
-    def profile(self, path: str | None = None) -> CostModel:
+    def profile(self, path: str | os.PathLike[str] | None = None) -> CostModel:
         """
         How long calls and messages have taken in the last 1,000 executions, of a graph compiled with `measure=True`.
 
@@ -260,7 +261,7 @@ class CompiledGraph:
         graph = next(graphs_of(self._result.unit.module))
         found = profile_of(graph, self.programs, samples, dataclasses.replace(self._result.cost, topology=None))
         if path is not None:
-            found.save(path)
+            found.save(os.fspath(path))
         return found
 
     def visualize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from ray.dag import DAGContext
 
@@ -64,8 +65,8 @@ class CompileOptions:
     share_hosts: bool = False
     overlap_gpu_communication: bool | None = None
     default_communicator: Communicator | str | None = "create"
-    topology: Topology | str | None = None
-    profile: CostModel | str | None = None
+    topology: Topology | str | os.PathLike[str] | None = None
+    profile: CostModel | str | os.PathLike[str] | None = None
     measure: bool = False
     verify_each: bool | None = None
     on_actor_death: Literal["fail", "restart"] = "fail"
@@ -82,6 +83,10 @@ class CompileOptions:
             value = getattr(self, option)
             if value is not None and value < 0 and value != -1:
                 raise ValueError(f"{option} must be seconds, or -1 for no time-out, got {value!r}")
+        for option, kind in (("topology", Topology), ("profile", CostModel)):
+            value = getattr(self, option)
+            if not (value is None or isinstance(value, kind) or _is_path(value)):
+                raise TypeError(f"`{option}` must be a cgc.{kind.__name__} or the name of its file, found {value!r}")
         _check_communicator(self.default_communicator)
         if self.on_actor_death not in ("fail", "restart"):
             raise ValueError(f"on_actor_death must be 'fail' or 'restart', got {self.on_actor_death!r}")
@@ -112,10 +117,21 @@ class CompileOptions:
         return dataclasses.replace(self, **missing)
 
     def with_files(self) -> CompileOptions:
-        """The same with topology and profile read, if they are names of files. Raises `SourceError`."""
-        topology = Topology.load(self.topology) if isinstance(self.topology, str) else self.topology
-        profile = CostModel.load(self.profile) if isinstance(self.profile, str) else self.profile
-        return dataclasses.replace(self, topology=topology, profile=profile)
+        """
+        The same with topology and profile read, if they are names of files.
+
+        Raises:
+            SourceError: A file cannot be read, or is wrong.
+        """
+        return dataclasses.replace(
+            self,
+            topology=Topology.load(os.fspath(self.topology)) if _is_path(self.topology) else self.topology,
+            profile=CostModel.load(os.fspath(self.profile)) if _is_path(self.profile) else self.profile,
+        )
+
+
+def _is_path(value: object) -> TypeGuard[str | os.PathLike[str]]:
+    return isinstance(value, str | os.PathLike)
 
 
 def _check_communicator(value: object) -> None:

@@ -91,6 +91,14 @@ def test_topology_counts_by_node_and_slows_links_down():
     assert distant.makespan_us > near.makespan_us + 4900
 
 
+@pytest.mark.parametrize("option", ["topology", "profile"])
+def test_neither_a_file_nor_the_object_of_it(option):
+    with InputNode() as inp:
+        dag = abstract_actor("Stage", "a").fwd.bind(inp)
+    with pytest.raises(TypeError, match=rf"`{option}` must be a cgc\.\w+ or the name of its file, found 3"):
+        cgc.plan(dag, **{option: 3})
+
+
 def test_a_profile_that_lacks_methods_warns():
     a, b = abstract_actor("Stage", "a"), abstract_actor("Stage", "b")
     with InputNode() as inp:
