@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import ray
 import torch
+from ray.dag import InputNode
 
+import cgc
 from cgc.runtime.accelerators.base import Accelerator, find
 from cgc.runtime.accelerators.transfers import Transfers
 
@@ -114,6 +116,76 @@ def test_a_tensor_is_lent_to_another_process(ray_session: None) -> None:
     assert values == [3.0, 5.0]
     assert said == [1]
     assert ray.get(owner.note.remote(1)) == 0
+
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool, torch.complex64]
+
+
+@ray.remote(num_cpus=0, num_gpus=0.5)
+class Stage:
+    """Computes on the device for a while, so that what is not waited for is seen."""
+
+    def double(self, value: Any) -> Any:
+        tensors = value["tensors"] if isinstance(value, dict) else [value]
+        assert all(tensor.is_cuda for tensor in tensors), value
+        busy = torch.ones(1024, 1024, device="cuda")
+        for _ in range(10):
+            busy = busy @ busy
+        doubled = [tensor + tensor for tensor in tensors]
+        return {**value, "tensors": doubled} if isinstance(value, dict) else doubled[0]
+
+    def where(self, value: Any) -> str:
+        return str(value["tensors"][0].device.type)
+
+
+def doubled(tensor: torch.Tensor, times: int) -> torch.Tensor:
+    for _ in range(times):
+        tensor = tensor + tensor
+    return tensor
+
+
+def run_and_compare(dag: Any, hops: int, **options: Any) -> None:
+    """Several executions in flight, whose results are 2**hops times their inputs, in every dtype."""
+    with cgc.compile(dag, **options) as graph:
+        for size in (0, 1, 1000, MIB):
+            inputs = [[torch.arange(size).remainder(3 + step).to(dtype) for dtype in DTYPES] for step in range(4)]
+            refs = [graph.execute({"tensors": each, "text": "beside"}) for each in inputs]
+            for ref, each in zip(refs, inputs, strict=True):
+                result = ray.get(ref)
+                assert result["text"] == "beside"
+                for arrived, tensor in zip(result["tensors"], each, strict=True):
+                    assert torch.equal(arrived, doubled(tensor, hops))
+                    assert arrived.device.type == "cpu"  # the driver has no device
+
+
+@pytest.mark.parametrize("hint", [{}, {"transport": "shm"}, {"device": "gpu"}, {"transport": "shm", "device": "cuda"}])
+def test_graphs_move_tensors_to_the_device_and_back(ray_session: None, hint: dict[str, Any]) -> None:
+    first, second = Stage.remote(), Stage.remote()  # on one device: `auto` is shared memory
+    with InputNode() as inp:
+        value = first.double.bind(inp.with_tensor_transport(device="gpu")).with_tensor_transport(**hint)
+        dag = second.double.bind(value)
+    run_and_compare(dag, 2)
+
+
+def test_a_tensor_may_be_wanted_on_the_host(ray_session: None) -> None:
+    first, second = Stage.remote(), Stage.remote()
+    with InputNode() as inp:
+        value = first.double.bind(inp.with_tensor_transport(device="gpu")).with_tensor_transport(device="cpu")
+        dag = second.where.bind(value)
+    with cgc.compile(dag) as graph:
+        assert ray.get(graph.execute({"tensors": [torch.ones(3)]})) == "cpu"
+
+
+@two_gpus
+@pytest.mark.parametrize("streams", [False, True])
+def test_graphs_over_nccl(ray_session: None, streams: bool) -> None:
+    first, second = (Stage.options(num_gpus=1).remote() for _ in range(2))
+    with InputNode() as inp:
+        value = first.double.bind(inp.with_tensor_transport(device="gpu"))
+        value = second.double.bind(value.with_tensor_transport(transport="nccl"))
+        value = first.double.bind(value.with_tensor_transport(transport="nccl"))
+        dag = second.double.bind(value.with_tensor_transport(transport="nccl"))
+    run_and_compare(dag, 4, overlap_gpu_communication=streams)
 
 
 @two_gpus
