@@ -141,6 +141,20 @@ def test_as_many_unfinished_executions_as_may_be_in_flight():
         assert ray.get([second for _, second in refs], timeout=60) == [0, 1]
 
 
+def test_remote_functions_get_other_hosts():
+    @ray.remote
+    def process(value: Any) -> tuple[Any, int]:
+        return value, os.getpid()
+
+    with compiled(lambda inp: process.bind(inp), **AGAIN) as graph:
+        value, pid = ray.get(graph.execute(1))
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: graph._driver._driver.has_died, "the death is seen")
+        value, other = ray.get(graph.execute(2), timeout=60)
+        assert value == 2
+        assert other != pid
+
+
 def test_an_actor_without_restarts_ends_the_graph_with_a_clear_error():
     alive, mortal = restartable(1)[0], Actor.remote()
     with compiled(chain, alive, mortal, **AGAIN) as graph:
