@@ -113,7 +113,7 @@ def probe(actors: Mapping[str, ray.actor.ActorHandle], timeout: float = PROBE_TI
     if missing:
         raise ray.exceptions.GetTimeoutError(
             f"not alive after {timeout:g} s: {', '.join(missing)}: an actor may wait for resources, or its "
-            "constructor may still be running"
+            "constructor or a method may still be running"
         )
     _require_same_machine(infos)
     _require_same_version(infos)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
+import traceback
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -25,7 +26,8 @@ from ray.experimental import internal_kv
 SYSTEM_GROUP = "_ray_system"
 """Concurrency group that every Ray actor has for calls beside the user's own.
 
-Ray starts its own graphs in it: a call there neither waits for a busy method nor takes part in the actor's order.
+Ray starts its own graphs in it: a call there takes no part in the actor's order. It waits for a busy method all the same
+where the actor has one thread only, because Ray dispatches on that.
 """
 
 _KV_NAMESPACE = b"cgc"
@@ -176,8 +178,21 @@ def prefix_actor_error(error: ray.exceptions.RayActorError, prefix: str) -> ray.
 
 
 def call_on_actor(actor: ray.actor.ActorHandle, function: Callable[..., Any], *args: Any) -> ray.ObjectRef[Any]:
-    """Run `function(instance, *args)` in the actor's process beside its own methods."""
-    ref: ray.ObjectRef[Any] = actor.__ray_call__.options(concurrency_group=SYSTEM_GROUP).remote(function, *args)
+    """
+    Run `function(instance, *args)` in the actor's process beside its own methods.
+
+    An actor with one thread begins no call, not even one of another concurrency group, while a method runs in it. So
+    when that method calls for its own actor, `function` runs here and now.
+    """
+    instance = ray._private.worker.global_worker.actors.get(actor._actor_id)
+    ref: ray.ObjectRef[Any]
+    if instance is None:
+        ref = actor.__ray_call__.options(concurrency_group=SYSTEM_GROUP).remote(function, *args)
+        return ref
+    try:
+        ref = ray.put(function(instance, *args))
+    except Exception as error:  # Ray raises what was put when a RayTaskError is read
+        ref = ray.put(ray.exceptions.RayTaskError(function.__name__, traceback.format_exc(), error))
     return ref
 
 
