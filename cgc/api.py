@@ -261,7 +261,7 @@ class CompiledGraph:
         graph = next(graphs_of(self._result.unit.module))
         found = profile_of(graph, self.programs, samples, dataclasses.replace(self._result.cost, topology=None))
         if path is not None:
-            found.save(os.fspath(path))
+            found.save(path)
         return found
 
     def visualize(

@@ -125,8 +125,8 @@ class CompileOptions:
         """
         return dataclasses.replace(
             self,
-            topology=Topology.load(os.fspath(self.topology)) if _is_path(self.topology) else self.topology,
-            profile=CostModel.load(os.fspath(self.profile)) if _is_path(self.profile) else self.profile,
+            topology=Topology.load(self.topology) if _is_path(self.topology) else self.topology,
+            profile=CostModel.load(self.profile) if _is_path(self.profile) else self.profile,
         )
 
 

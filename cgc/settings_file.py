@@ -12,6 +12,7 @@ Parsers keep no positions of keys, so that a line is found again by looking for 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -34,13 +35,14 @@ Key = str | int
 
 
 @contextmanager
-def open_settings(path: str) -> Iterator[Section]:
+def open_settings(path: str | os.PathLike[str]) -> Iterator[Section]:
     """
     The file's uppermost section; `.json` is JSON, all else TOML.
 
     Raises:
         SourceError: The file cannot be read or parsed, or has a key that was not asked for by the end of the block.
     """
+    path = os.fspath(path)
     try:
         text = Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:

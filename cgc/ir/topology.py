@@ -24,6 +24,7 @@ communicators whose devices have no link of their own. What no link says is left
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,7 +101,7 @@ class Topology:
     source: str = "the topology"
 
     @classmethod
-    def load(cls, path: str) -> Topology:
+    def load(cls, path: str | os.PathLike[str]) -> Topology:
         """
         Read a file; the top of this module shows one.
 
@@ -115,7 +116,7 @@ class Topology:
             links = tuple(link for section in root.sections("links") for link in _links(section, nodes))
             table = root.section("actors")
             actors = {symbol: _placement(table, symbol, nodes) for symbol in table.content}
-        return cls(nodes, links, actors, driver, path)
+        return cls(nodes, links, actors, driver, os.fspath(path))
 
     @classmethod
     def from_ray(cls) -> Topology:
@@ -163,7 +164,7 @@ class Topology:
             )
         return found
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file that `load` reads."""
         Path(path).write_text(str(self))
 

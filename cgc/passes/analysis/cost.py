@@ -21,6 +21,7 @@ A topology says more of single links than a profile, which has one figure for ea
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -115,7 +116,7 @@ class CostModel:
         return {(link.source, link.target): (link.latency_us, link.gb_per_s) for link in links}
 
     @staticmethod
-    def load(path: str) -> CostModel:
+    def load(path: str | os.PathLike[str]) -> CostModel:
         """
         Read a profile, TOML or (by its suffix) JSON; the defaults for an empty path.
 
@@ -131,13 +132,13 @@ class CostModel:
                 links={name: _link(links.section(name)) for name in links.content},
                 default_call_us=root.number("default-call-us", DEFAULT_CALL_US),
                 object_bytes=int(root.number("object-bytes", DEFAULT_OBJECT_BYTES)),
-                source=path,
+                source=os.fspath(path),
             )
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the profile that `load` reads; without the topology."""
-        text = json.dumps(self._content(), indent=2) + "\n" if path.endswith(".json") else str(self)
-        Path(path).write_text(text)
+        file = Path(path)
+        file.write_text(json.dumps(self._content(), indent=2) + "\n" if file.suffix == ".json" else str(self))
 
     def __str__(self) -> str:
         """The profile as TOML."""
