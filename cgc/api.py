@@ -303,7 +303,7 @@ class CompiledGraph:
         """What each actor does in which order, in Graphviz's language: one cluster per actor, messages as edges."""
         from cgc.backend.graphviz import to_dot
 
-        return to_dot(self._result.unit.module)
+        return to_dot(self._result.unit.module, self._result.cost)
 
     def recompile(self, replace: Mapping[ActorHandle, ActorHandle] | None = None) -> CompiledGraph:
         """
