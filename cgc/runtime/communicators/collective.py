@@ -19,6 +19,7 @@ from cgc.runtime.accelerators.base import Event
 from cgc.runtime.accelerators.transfers import Arrival
 from cgc.runtime.communicators import fold, tensors
 from cgc.runtime.communicators.groups import Group
+from cgc.runtime.communicators.ownership import is_only_here
 from cgc.runtime.communicators.tensors import TensorMeta
 from cgc.runtime.program import ChannelSpec, Collective
 from cgc.runtime.task_errors import ErrorValue
@@ -63,6 +64,7 @@ class Participant:
         self._group = group
         self._agreement = agreement
         self._empty = group.allocator()
+        self._may_reuse = group.is_interruptible and operation.kind == "allreduce"
 
     def take_part(self, values: Sequence[Any]) -> Sequence[Any]:
         """The results, or an error for each of them. Raises only what ends the loop."""
@@ -72,8 +74,10 @@ class Participant:
         """
         The results, or errors, or what to give to `arrived` in the thread that computes before they are used.
 
-        `ready` is the point of the device's work up to which the values are computed.
+        `ready` is the point of the device's work up to which the values are computed. A result takes the memory of its
+        value if nobody but `values` refers to that.
         """
+        in_place = self._may_reuse and len(values) == 1 and is_only_here(values, 0)
         error = next((value for value in values if type(value) is ErrorValue), None)
         problem = "" if error is not None else self._problem(values)
         if problem:
@@ -88,7 +92,7 @@ class Participant:
         brought = self._agreement.exchange(kind, blob)
         if kind == protocol.ERROR or any(other != (kind, blob) for other in brought):
             return [self._disagreement(brought)] * len(values)
-        return self._run([self._group.accelerator.contiguous(value) for value in values], ready)
+        return self._run([self._group.accelerator.contiguous(value) for value in values], ready, in_place)
 
     def _problem(self, values: Sequence[Any]) -> str:
         """What is wrong with this actor's own values; empty if nothing is."""
@@ -126,14 +130,14 @@ class Participant:
         told = f"{self._name}: the participants' tensors differ: {gives}; shapes and dtypes have to be the same"
         return ErrorValue.from_exception(ValueError(told), self._name)
 
-    def _run(self, values: Sequence[Any], ready: Event | None) -> Sequence[Any]:
+    def _run(self, values: Sequence[Any], ready: Event | None, in_place: bool) -> Sequence[Any]:
         transfers = self._group.transfers
         plain = [value.detach() if isinstance(value, torch.Tensor) else value for value in values]
         if transfers is None:
-            return self._results(plain)
-        return transfers.exchange(plain, lambda: self._results(plain), ready)
+            return self._results(plain, in_place)
+        return transfers.exchange(plain, lambda: self._results(plain, in_place), ready)
 
-    def _results(self, values: Sequence[Any]) -> Sequence[Any]:
+    def _results(self, values: Sequence[Any], in_place: bool) -> Sequence[Any]:
         communicator = self._group.communicator
         first = values[0]
         if self._kind == "allgather":
@@ -147,7 +151,7 @@ class Participant:
                 communicator.reducescatter(value, result, self._op)
             return parts
         if len(values) == 1:
-            reduced = self._empty(first.shape, first.dtype)
+            reduced = first if in_place else self._empty(first.shape, first.dtype)
             communicator.allreduce(first, reduced, self._op)
             return [reduced]
         flat = torch.cat([value.view(-1) for value in values])

@@ -128,9 +128,10 @@ class TensorLinks:
         registers, sources, targets, drop = self._registers, operation.values, operation.into, operation.drop
 
         def step() -> None:
-            results = participant.take_part([registers[source] for source in sources])
+            values = [registers[source] for source in sources]
             for register in drop:
-                registers[register] = None
+                registers[register] = None  # before: what nobody else has, the reduction may write to
+            results = participant.take_part(values)
             for register, result in zip(targets, results, strict=True):
                 registers[register] = result
 
@@ -141,9 +142,9 @@ class TensorLinks:
 
         def start() -> None:
             values = [registers[source] for source in sources]
-            under_way = stream.submit(partial(participant.begin, values, ready()))
             for register in drop:
                 registers[register] = None
+            under_way = stream.submit(partial(participant.begin, values, ready()))
             for position, register in enumerate(targets):
                 registers[register] = partial(_reduced, under_way, position)
 

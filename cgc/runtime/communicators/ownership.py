@@ -1,0 +1,45 @@
+"""
+Whether anybody else can see a tensor's memory: if nobody can, a reduction may put its result there, without a copy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+_IN_A_LIST = 2
+"""What `sys.getrefcount(values[i])` gives if only the list refers to the object: the list, and the call itself."""
+
+
+def is_only_here(values: Sequence[Any], position: int) -> bool:
+    """
+    True if `values` holds the only reference to a dense, contiguous tensor, and nothing else uses its memory.
+
+    Whoever else could read or write it counts: variables, views, NumPy arrays, gradients of parameters, tensors that
+    autograd has saved. False if that cannot be found out.
+    """
+    if sys.getrefcount(values[position]) > _IN_A_LIST:
+        return False
+    tensor = values[position]
+    if type(tensor) is not torch.Tensor or tensor.requires_grad or not tensor.is_contiguous():
+        return False
+    if tensor.is_conj() or tensor.is_neg():
+        return False
+    return tensor.untyped_storage().resizable() and _uses(tensor) == _USES_OF_ONE  # not resizable: another's memory
+
+
+def _uses(tensor: torch.Tensor) -> tuple[int, int, int] | None:
+    """How often a tensor and its memory are referred to, in C++ and Python, as far as torch tells."""
+    try:
+        storage = tensor.untyped_storage()
+        in_cpp: int = torch._C._storage_Use_Count(storage._cdata)
+        return tensor._use_count(), in_cpp, sys.getrefcount(storage)
+    except AttributeError:
+        return None
+
+
+_USES_OF_ONE = _uses(torch.ones(1)) or ()
+"""Of a tensor that nobody else has: torch's own references differ from release to release."""
