@@ -179,7 +179,7 @@ class World:
         while not self.stopped:
             with self.lock:
                 ran = self.step()
-            time.sleep(0.0 if ran and pause.random() < 0.95 else 0.0005)
+            time.sleep(0.0 if ran and pause.random() < 0.95 else 0.001)
 
 
 class Block:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,12 @@ METHODS = sorted(
 class Arithmetic:
     """An actor of the zoo, by its name there."""
 
+    world: World | None = None
+
     def reset(self, name: str, number: int, seed: int, counts: dict[str, int]) -> None:
-        """Get a device in a new world."""
+        """Get a device in a new world; the old one stops."""
+        if self.world is not None:
+            self.world.stop()
         self.name = name
         self.counts = counts
         self.world = World(seed, autonomous=True)
@@ -68,9 +73,12 @@ for _name in METHODS:
 
 
 @pytest.fixture(scope="module")
-def actors(ray_session: None) -> list[Any]:
+def actors(ray_session: None) -> Iterator[list[Any]]:
     base.register(driver_device())
-    return [ray.remote(num_cpus=0)(Arithmetic).remote() for _ in range(COUNT)]
+    made = [ray.remote(num_cpus=0)(Arithmetic).remote() for _ in range(COUNT)]
+    yield made
+    for actor in made:  # their worlds turn all the time
+        ray.kill(actor)
 
 
 def reset(actors: list[Any], counts: list[dict[str, int]], seed: int) -> None:
