@@ -32,7 +32,7 @@ def anchor(graph: GraphOp) -> int:
         value = inputs.get(call.actor)
         if value is None or not _is_before(value, call):
             if trigger is None:
-                trigger = TriggerOp()
+                trigger = TriggerOp(location=call.location)
                 first = block.first_op
                 assert first is not None, "the block holds the call"
                 block.insert_op_before(trigger, first)

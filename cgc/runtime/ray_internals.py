@@ -26,8 +26,8 @@ from ray.experimental import internal_kv
 SYSTEM_GROUP = "_ray_system"
 """Concurrency group that every Ray actor has for calls beside the user's own.
 
-Ray starts its own graphs in it: a call there takes no part in the actor's order. It waits for a busy method all the same
-where the actor has one thread only, because Ray dispatches on that.
+Ray starts its own graphs in it: a call there takes no part in the actor's order. It waits for a busy method all the
+same where the actor has one thread only, because Ray dispatches on that.
 """
 
 _KV_NAMESPACE = b"cgc"
