@@ -314,8 +314,8 @@ class Driver(BaseDriver):
                     for output, value in inlets.passed_on(args, kwargs):
                         record[output] = value
             if self.returns_list:
-                return [OutputRef(self, execution, output) for output in range(outlets.outputs)]
-            return GraphRef(self, execution)
+                return [OutputRef(self, execution, output, record) for output in range(outlets.outputs)]
+            return GraphRef(self, execution, record)
         except BaseException:  # KeyboardInterrupt perhaps, between the submission and the refs
             if submitted >= 0:
                 self._dropped.extend((submitted, output) for output in range(outlets.outputs))
@@ -382,7 +382,7 @@ class Driver(BaseDriver):
             with self._fetch_lock:
                 self._give_up_dropped()
                 while execution - outlets.finished >= self._max_inflight:
-                    if not outlets.discard_oldest(self.get_timeout):
+                    if not (outlets.discard_oldest(self.get_timeout) or outlets.forget_unclaimable()):
                         self._raise_if_too_many_inflight(execution - outlets.finished)
                 outlets.catch_up(execution - self._max_inflight, self.get_timeout)
                 self._room_until = outlets.slowest + self._max_inflight

@@ -7,6 +7,7 @@ A *record* holds the outputs of one execution that somebody may still claim; wha
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any, NoReturn
 
@@ -28,6 +29,9 @@ class _Mark:
 
 PENDING: Any = _Mark("pending")
 GONE: Any = _Mark("gone")
+
+_HELD_BY_TABLE = (lambda table: sys.getrefcount(table[0]))({0: object()})
+"""References to a value of a dict that nobody else holds, as `sys.getrefcount` counts them."""
 
 Record = list[Any]
 """
@@ -128,6 +132,18 @@ class Outlets:
         record[-1] -= 1
         if not record[-1]:
             del self.records[execution]
+
+    def forget_unclaimable(self) -> bool:
+        """
+        Drop the records that no ref holds any more; whether there were any.
+
+        A ref that goes out of scope gives its output up, but for one case: Python swallows a KeyboardInterrupt that
+        comes at the first instruction of a destructor, and with it the rest of the destructor.
+        """
+        lost = [execution for execution in self.records if sys.getrefcount(self.records[execution]) <= _HELD_BY_TABLE]
+        for execution in lost:
+            del self.records[execution]
+        return bool(lost)
 
     def discard_oldest(self, timeout: float) -> bool:
         """Read past the oldest unfinished execution if nobody can claim it; False if somebody can."""
@@ -239,10 +255,15 @@ class Outlets:
         """An execution takes room from when its first output is read, so its other outputs need none."""
         if len(self.records) < self.max_records or outlet.next < self.finished:
             return
-        finished = self.finished
-        kept = sum(1 for execution in self.records if execution < finished)
+        kept = self._kept()
+        if kept >= self.max_records and self.forget_unclaimable():
+            kept = self._kept()
         if kept >= self.max_records:
             raise BufferFullError(kept)
+
+    def _kept(self) -> int:
+        """Executions of which something was read and not claimed."""
+        return sum(1 for execution in self.records if execution < self.finished)
 
 
 def _remaining(timeout: float, deadline: float) -> float:

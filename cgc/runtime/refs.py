@@ -11,6 +11,7 @@ from cgc.runtime.task_errors import ErrorValue
 
 if TYPE_CHECKING:
     from cgc.runtime.driver import Driver
+    from cgc.runtime.outlets import Record
     from cgc.runtime.restarting import RestartingDriver
 
 
@@ -27,9 +28,10 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
     _channel_index: int | None = None
     _ray_get_called = False
 
-    def __init__(self, driver: Driver | RestartingDriver, execution: int) -> None:
+    def __init__(self, driver: Driver | RestartingDriver, execution: int, record: Record | None = None) -> None:
         self._dag = driver  # Ray's methods know these two names
         self._execution_index = execution
+        self._record = record  # held, so that `Outlets.forget_unclaimable` sees whether somebody may claim
 
     def get(self, timeout: float | None = None) -> Any:
         """
@@ -79,8 +81,11 @@ ray_internals.refuse_serialization(GraphRef, "Serialization of CompiledDAGRef is
 class OutputRef(GraphRef):
     """A ref to one of several outputs."""
 
-    def __init__(self, driver: Driver | RestartingDriver, execution: int, output: int) -> None:
+    def __init__(
+        self, driver: Driver | RestartingDriver, execution: int, output: int, record: Record | None = None
+    ) -> None:
         self._dag = driver
         self._execution_index = execution
+        self._record = record
         self._output = output
         self._channel_index = output

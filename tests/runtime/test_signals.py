@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import ray
 
-from tests.runtime.helpers import DEADLINE, Actor, Gate, chain, eventually, pass_through, running
+from tests.runtime.helpers import DEADLINE, Actor, Gate, chain, eventually, fan_out, pass_through, running
 
 pytestmark = pytest.mark.usefixtures("ray_session", "clean_shared_memory")
 
@@ -84,6 +84,26 @@ def test_ctrl_c_during_teardown():
         with pytest.raises(ray.exceptions.RayChannelError):
             ray.get(ref)
     eventually(lambda: ray.get(actor.threads.remote()) == [], "the loop ends")
+
+
+def test_ctrl_c_in_the_destructor_of_a_ref_costs_no_place():
+    """Python swallows it at the destructor's first instruction: the destructor does nothing then."""
+
+    def lose(ref: Any) -> None:
+        ref._ray_get_called = True  # for the destructor, as if it were not run
+
+    with running(chain("echo"), [Actor.remote()], max_inflight_executions=3, max_buffered_results=3) as driver:
+        for number in range(20):
+            lose(driver.execute(number))
+        kept = [driver.execute(number) for number in range(3)]
+        with pytest.raises(ray.exceptions.RayCgraphCapacityExceeded):
+            driver.execute(4)
+        assert ray.get(kept) == [0, 1, 2]
+    with running(fan_out("echo", "echo"), [Actor.remote(), Actor.remote()], max_buffered_results=2) as driver:
+        for number in range(20):
+            first, second = driver.execute(number)
+            assert ray.get(first) == number
+            lose(second)
 
 
 def test_ctrl_c_while_a_result_is_awaited():
