@@ -9,7 +9,7 @@ latency. Both are those of messages as large as this graph's. Bandwidths are not
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
@@ -45,17 +45,23 @@ def _hops(programs: Mapping[str, Program], samples: Samples) -> Iterator[tuple[s
 
     Only messages through memory: with a communicator, what both ends do overlaps.
     """
-    written: dict[str, dict[int, tuple[int, int]]] = {}
+    # Several messages of an execution may take turns on a channel: the nth write is the nth read of each reader.
+    written: dict[tuple[str, int], dict[int, tuple[int, int]]] = {}
     for actor, of_actor in samples.items():
+        turns = Counter[str]()
         for operation, found in zip(programs[actor].operations, of_actor, strict=True):
             if isinstance(operation, Write):
-                written[operation.channel] = {execution: (start, end) for execution, start, end in found}
+                turn = (operation.channel, turns[operation.channel])
+                written[turn] = {execution: (start, end) for execution, start, end in found}
+                turns[operation.channel] += 1
     for actor, of_actor in samples.items():
+        turns = Counter[str]()
         kinds = {channel.name: channel.kind for channel in programs[actor].channels if not channel.communicator}
         for operation, found in zip(programs[actor].operations, of_actor, strict=True):
             if not isinstance(operation, Read) or operation.channel not in kinds:
                 continue
-            writes = written.get(operation.channel, {})
+            writes = written.get((operation.channel, turns[operation.channel]), {})
+            turns[operation.channel] += 1
             for execution, start, end in found:
                 if execution in writes and start <= writes[execution][0]:
                     begun, ended = writes[execution]

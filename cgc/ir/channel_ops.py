@@ -33,7 +33,8 @@ class ChannelOp(CgcOp):
     """
     Declares a channel: one writer, its readers by rank, and the messages that may be in flight.
 
-    `static`: the shapes of its tensors never change, so that no message needs a header.
+    `static`: the shapes of its tensors never change, so that no message needs a header. `shared`: so many writes of
+    each execution take turns on it, because their messages cannot be under way together.
     """
 
     name = "cgc.channel"
@@ -44,6 +45,7 @@ class ChannelOp(CgcOp):
     slots = prop_def(IntAttr)
     slot_bytes = prop_def(IntAttr)
     static = opt_prop_def(UnitAttr)
+    shared = opt_prop_def(IntAttr)
     traits = traits_def(SymbolOpInterface())
 
     def __init__(
@@ -56,6 +58,7 @@ class ChannelOp(CgcOp):
         slots: int,
         slot_bytes: int,
         static: bool = False,
+        shared: int | None = None,
         location: LocationAttr | None = None,
     ) -> None:
         properties: dict[str, Property] = {
@@ -66,6 +69,7 @@ class ChannelOp(CgcOp):
             "slots": slots,
             "slot_bytes": slot_bytes,
             "static": static,
+            "shared": shared,
         }
         super().__init__(properties=properties, location=location)
 
@@ -73,6 +77,13 @@ class ChannelOp(CgcOp):
         base.verify_ends(self.writer, self.readers, self.transport)
         if self.slots.data < 1 or self.slot_bytes.data < 0:
             raise VerifyException("a channel has at least one slot, and slots of 0 bytes or more")
+        if self.shared is not None and self.shared.data < 2:
+            raise VerifyException("a channel is shared by two writes or more")
+
+    @property
+    def turns(self) -> int:
+        """Writes in one execution, as declared."""
+        return 1 if self.shared is None else int(self.shared.data)
 
     @property
     def writer_name(self) -> str:
@@ -93,6 +104,7 @@ class ChannelOp(CgcOp):
         properties["slots"] = base.parse_keyword_int(parser, "slots")
         properties["slot_bytes"] = base.parse_keyword_int(parser, "slot_bytes")
         properties["static"] = UnitAttr() if parser.parse_optional_keyword("static") is not None else None
+        properties["shared"] = base.parse_optional_int(parser, "shared")
         return base.finish(parser, cls, [], properties)
 
     def print(self, printer: Printer) -> None:
@@ -107,6 +119,7 @@ class ChannelOp(CgcOp):
         base.print_optional_int(printer, "slots", self.slots)
         base.print_optional_int(printer, "slot_bytes", self.slot_bytes)
         printer.print_string("" if self.static is None else " static")
+        base.print_optional_int(printer, "shared", self.shared)
         printer.print_op_attributes(self.attributes)
 
 

@@ -272,6 +272,8 @@ def _check_traffic(one: _Traffic, seen: set[int]) -> None:
     name = one.channel.sym_name.data
     if not one.writes:
         raise OperationError(one.channel, f"@{one.channel.writer_name} never writes @{name}")
+    if one.channel.shared is not None and one.channel.turns != len(one.writes):
+        raise OperationError(one.channel, f"@{name} is shared by {len(one.writes)} writes, not by {one.channel.turns}")
     for write in one.writes:
         for message in write.message_ids:
             if message in seen:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from cgc.ir import (
     ChannelOp,
     GraphOp,
+    GroupOp,
     IntAttr,
     Operation,
     ProgramOp,
@@ -31,6 +32,7 @@ from cgc.ir import (
     WriteOp,
 )
 from cgc.passes.analysis.expected import static_bytes
+from cgc.passes.analysis.lifetimes import Clock, clocks_of_sends
 from cgc.passes.base import Pass, PassContext
 from cgc.passes.graph_view import communication, driver_of, inflight_of, order_of, programs_of, set_level
 
@@ -62,7 +64,7 @@ class _Bundle:
     at_last: bool = False
 
 
-def allocate(graph: GraphOp, slot_bytes: int = DEFAULT_SLOT_BYTES) -> list[ChannelOp]:
+def allocate(graph: GraphOp, slot_bytes: int = DEFAULT_SLOT_BYTES, *, share: bool = True) -> list[ChannelOp]:
     """Replace sends and recvs by writes and reads on new channels, which are returned."""
     driver, programs = driver_of(graph), programs_of(graph)
     slots = inflight_of(graph)
@@ -70,12 +72,14 @@ def allocate(graph: GraphOp, slot_bytes: int = DEFAULT_SLOT_BYTES) -> list[Chann
     recvs = _recvs(programs)
     bundles = [bundle for name, program in programs.items() for bundle in _bundles(name, program, driver, recvs)]
     bundles.sort(key=lambda bundle: bundle.sends[0].order.data)
+    clocks = clocks_of_sends(programs) if share else {}
     channels = []
-    for number, bundle in enumerate(bundles):
-        channel = _channel(f"c{number}", bundle, slots, slot_bytes)
-        _replace_sends(channel, bundle)
-        for reader in channel.reader_names:
-            _replace_recvs(channel, [recvs[send.message.data, reader] for send in bundle.sends])
+    for number, ring in enumerate(_rings(bundles, recvs, clocks, driver)):
+        channel = _channel(f"c{number}", ring, slots, slot_bytes)
+        for bundle in ring:
+            _replace_sends(channel, bundle)
+            for reader in channel.reader_names:
+                _replace_recvs(channel, [recvs[send.message.data, reader] for send in bundle.sends])
         channels.append(channel)
     _renumber(programs, driver)
     graph.body.block.insert_ops_before(channels, next(iter(programs.values())))
@@ -123,20 +127,71 @@ def _is_started(send: SendOp, recvs: Mapping[tuple[int, str], ReceiveOp]) -> boo
     return any(isinstance(recvs[send.message.data, name], RecvStartOp) for name in send.receiver_names)
 
 
-def _channel(name: str, bundle: _Bundle, slots: int, slot_bytes: int) -> ChannelOp:
+def _rings(
+    bundles: Sequence[_Bundle],
+    recvs: Mapping[tuple[int, str], ReceiveOp],
+    clocks: Mapping[int, Clock],
+    driver: str,
+) -> list[list[_Bundle]]:
+    """
+    The bundles that take turns on a channel, each after the one before has been taken by all its readers.
+
+    Every bundle goes to the first channel of its kind that is sure to be empty by then. The driver's have channels of
+    their own: it has one for each set of readers already, and takes results out of turn.
+    """
+    rings: list[list[_Bundle]] = []
+    kinds: dict[object, list[list[_Bundle]]] = {}
+    for bundle in bundles:
+        kind = _kind(bundle, recvs, driver) if clocks else None
+        found = None
+        if kind is not None:
+            known = clocks[bundle.sends[0].message.data]
+            alike = kinds.setdefault(kind, [])
+            found = next((ring for ring in alike if _is_taken(ring[-1], recvs, known)), None)
+            if found is None:
+                alike.append(found := [])
+                rings.append(found)
+            found.append(bundle)
+        else:
+            rings.append([bundle])
+    return rings
+
+
+def _kind(bundle: _Bundle, recvs: Mapping[tuple[int, str], ReceiveOp], driver: str) -> object:
+    """What bundles have to have in common to share a channel; None if this one has to have its own."""
     first = bundle.sends[0]
-    sizes = [static_bytes(send.value.type) for send in bundle.sends]
+    alone = isinstance(first.parent_op(), GroupOp) or first.stream is not None or _is_started(first, recvs)
+    if alone or first.transport.is_rendezvous or driver in (bundle.writer, *first.receiver_names):
+        return None
+    static = all(_is_static(send) for send in bundle.sends)
+    types = tuple(send.value.type for send in bundle.sends) if static else None
+    return bundle.writer, first.receivers, first.transport, types
+
+
+def _is_taken(bundle: _Bundle, recvs: Mapping[tuple[int, str], ReceiveOp], known: Clock) -> bool:
+    """True if all readers are known to have read the bundle, which they do at the first of its recvs."""
+    return all(
+        known.get(name, -1) >= min(order_of(recvs[send.message.data, name]) for send in bundle.sends)
+        for name in bundle.sends[0].receiver_names
+    )
+
+
+def _channel(name: str, ring: Sequence[_Bundle], slots: int, slot_bytes: int) -> ChannelOp:
+    """The channel on which all bundles of a ring take turns: they are of one kind, and static ones of one size."""
+    first = ring[0].sends[0]
+    sizes = [static_bytes(send.value.type) for send in ring[0].sends]
     known = [size for size in sizes if size is not None]
-    static = len(known) == len(sizes) and all(_is_static(send) for send in bundle.sends)
+    static = len(known) == len(sizes) and all(_is_static(send) for send in ring[0].sends)
     exact = sum(known) + MESSAGE_OVERHEAD
     return ChannelOp(
         name,
         first.transport,
-        bundle.writer,
+        ring[0].writer,
         first.receivers.data,
         slots=slots,
         slot_bytes=-(-exact // 64) * 64 if static and exact <= STATIC_SLOT_LIMIT else slot_bytes,
         static=static,
+        shared=len(ring) if len(ring) > 1 else None,
         location=first.location,
     )
 
@@ -201,15 +256,24 @@ def _renumber(programs: Mapping[str, ProgramOp], driver: str) -> None:
 
 @dataclass(frozen=True)
 class AllocateChannelsPass(Pass):
-    """See the top of this file. `slot-bytes` is the size of a slot before it grows."""
+    """
+    See the top of this file.
+
+    Attributes:
+        slot_bytes: `slot-bytes`: the size of a slot before it grows.
+        share: Whether messages that cannot be under way together take turns on one channel.
+    """
 
     name = "allocate-channels"
     accepts = ("scheduled",)
     produces = "allocated"
     slot_bytes: int = DEFAULT_SLOT_BYTES
+    share: bool = True
 
     def apply(self, graph: GraphOp, context: PassContext) -> None:
-        for channel in allocate(graph, self.slot_bytes):
+        for channel in allocate(graph, self.slot_bytes, share=self.share):
+            ring = channel.slots.data * channel.slot_bytes.data
             context.count("channels")
-            context.count("slot-bytes", channel.slots.data * channel.slot_bytes.data)
+            context.count("slot-bytes", ring)
+            context.count("slot-bytes-unshared", ring * channel.turns)
         set_level(graph, "allocated")

@@ -63,22 +63,27 @@ def link(
     names = ValueNames(program)
     tensor_links = None if groups is None else _tensor_links(program, arena, groups, registers)
     crossing = _crossing(program, accelerator)
+    # One of each for a channel, which counts its messages, however many operations take turns on it.
+    readers: dict[str, _core.Reader] = {}
+    writers = {} if writers is None else writers
     steps: list[Step] = []
     for operation in program.operations:
         if tensor_links is not None and (step := tensor_links.link(operation)) is not None:
             steps.append(step)
         elif isinstance(operation, Read):
             channel = channels[operation.channel]
-            reader = arena.reader(channel.index, channel.readers.index(program.actor))
+            reader = readers.get(channel.name)
+            if reader is None:
+                reader = readers[channel.name] = arena.reader(channel.index, channel.readers.index(program.actor))
             step = _link_read(operation, reader, registers, names)
             steps.append(step if crossing is None else _link_inside(step, crossing))
         elif isinstance(operation, Call):
             steps.append(_link_call(operation, instance, registers))
         elif isinstance(operation, Write):
             channel = channels[operation.channel]
-            writer = arena.writer(channel.index)
-            if writers is not None:
-                writers[channel.name] = writer
+            writer = writers.get(channel.name)
+            if writer is None:
+                writer = writers[channel.name] = arena.writer(channel.index)
             steps.append(_link_write(operation, writer, channel, registers, names, _encoder(crossing)))
         elif isinstance(operation, Copy) and crossing is not None:
             steps.append(_link_copy(operation, crossing, registers, names))

@@ -53,6 +53,13 @@ def crossing_with_communicator():
         return MultiOutputNode([a.second.bind(y), b.second.bind(x)])
 
 
+def turns():
+    """Two actors that take turns: what one sends is taken before it sends again, so that one ring does."""
+    a, b = _actors(2)
+    with InputNode() as inp:
+        return b.last.bind(a.second.bind(b.answer.bind(a.first.bind(inp))))
+
+
 def several_calls():
     """One actor is called three times; its calls keep their order."""
     a, b = _actors(2)

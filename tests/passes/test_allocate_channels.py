@@ -2,7 +2,8 @@
 
 import pytest
 
-from cgc.ir import ChannelOp, Unit, graphs_of, parse_module
+from cgc.errors import IRVerifyError
+from cgc.ir import ChannelOp, Unit, graphs_of, parse_module, print_module, verify_module
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.manager import PassManager
 from cgc.passes.registry import passes_of
@@ -13,16 +14,21 @@ PIPELINE = "verify-graph,infer-types,place-devices,pair-comm,allocate-channels"
 
 @pytest.fixture
 def channels(graph):
-    """A function that gives (writer, readers, messages) of the channels of a graph."""
+    """A function that gives (writer, readers, messages of a write) of the writes of a graph, by order of channels."""
 
     def run(name, pipeline=PIPELINE):
         unit = graph(name) if isinstance(name, str) else name
         PassManager(passes_of(pipeline)).run(unit)
         compiled = next(graphs_of(unit.module))
         verify(compiled, CostModel())
-        writes = {op.channel_name: op.message_ids for op in compiled.walk() if op.name == "cgc.write"}
+        writes = [op for op in compiled.walk() if op.name == "cgc.write"]
         declared = [op for op in compiled.walk() if isinstance(op, ChannelOp)]
-        return [(c.writer_name, c.reader_names, len(writes[c.sym_name.data])) for c in declared]
+        return [
+            (channel.writer_name, channel.reader_names, len(write.message_ids))
+            for channel in declared
+            for write in writes
+            if write.channel_name == channel.sym_name.data
+        ]
 
     return run
 
@@ -45,9 +51,7 @@ def test_all_that_one_actor_gives_to_the_driver_alone_shares_a_message(channels)
     assert ("a", ("b", "driver"), 1) in found
 
 
-def test_values_with_a_call_between_them_do_not_share(channels):
-    """The first could be waited for by what the second needs."""
-    text = """
+BACK_AND_FORTH = """
     cgc.graph @g level = graph {
       cgc.actor @driver driver on "n0"
       cgc.actor @a actor on "n0"
@@ -61,7 +65,11 @@ def test_values_with_a_call_between_them_do_not_share(channels):
         cgc.output %4
       }
     }"""
-    found = channels(Unit(parse_module(text)))
+
+
+def test_values_with_a_call_between_them_do_not_share_a_message(channels):
+    """The first could be waited for by what the second needs."""
+    found = channels(Unit(parse_module(BACK_AND_FORTH)))
     assert found.count(("a", ("b",), 1)) == 2
 
 
@@ -114,3 +122,95 @@ def test_the_size_of_other_slots_is_an_option():
 @pytest.mark.parametrize(("inflight", "slot_bytes"), [(10, 4096), (64, 4096), (100, 2560), (1000, 256), (10000, 256)])
 def test_a_ring_of_very_many_slots_has_smaller_ones(inflight, slot_bytes):
     assert [channel.slot_bytes.data for channel in _declared("!cgc.object", inflight=inflight)] == [slot_bytes] * 2
+
+
+def _rings(text, options=""):
+    """(writer, readers, writes that take turns) of each channel, and the statistics of the pass."""
+    unit = Unit(parse_module(text))
+    records = PassManager(passes_of(f"{PIPELINE}{options}")).run(unit).records
+    compiled = next(graphs_of(unit.module))
+    verify(compiled, CostModel())
+    declared = [op for op in compiled.walk() if isinstance(op, ChannelOp)]
+    return [(c.writer_name, c.reader_names, c.turns) for c in declared], records[-1].statistics
+
+
+def _graph(*calls, actors="abcd"):
+    declared = "\n".join(f'cgc.actor @{name} actor on "n0"' for name in actors)
+    lines = "\n".join(calls)
+    return f"""cgc.graph @g level = graph {{
+      cgc.actor @driver driver on "n0"
+      {declared}
+      cgc.body {{
+        %0 = cgc.input : !cgc.object
+        {lines}
+      }}
+    }}"""
+
+
+def test_a_message_that_was_taken_before_the_next_is_made_shares_its_channel():
+    rings, statistics = _rings(BACK_AND_FORTH)
+    assert rings == [("driver", ("a",), 1), ("a", ("b",), 2), ("b", ("a",), 1), ("b", ("driver",), 1)]
+    assert statistics["channels"] == 4
+    assert statistics["slot-bytes"] == 4 * 10 * 4096
+    assert statistics["slot-bytes-unshared"] == 5 * 10 * 4096
+
+
+def test_sharing_is_an_option():
+    rings, statistics = _rings(BACK_AND_FORTH, "{share=false}")
+    assert [ring for ring in rings if ring[0] == "a"] == [("a", ("b",), 1)] * 2
+    assert statistics["slot-bytes"] == statistics["slot-bytes-unshared"]
+
+
+def test_what_was_taken_is_known_by_way_of_others():
+    """b takes the first, tells c, and c tells a."""
+    rings, _ = _rings(
+        _graph(
+            "%1 = cgc.call @a::@f(%0) : !cgc.object",
+            "%2 = cgc.call @b::@f(%1) : !cgc.object",
+            "%3 = cgc.call @c::@f(%2) : !cgc.object",
+            "%4 = cgc.call @a::@f(%3) : !cgc.object",
+            "%5 = cgc.call @b::@f(%4) : !cgc.object",
+            "cgc.output %5",
+        )
+    )
+    assert ("a", ("b",), 2) in rings
+
+
+def test_messages_that_may_be_under_way_together_have_channels_of_their_own():
+    """a makes the second without waiting for anything that b does."""
+    rings, _ = _rings(
+        _graph(
+            "%1 = cgc.call @a::@f(%0) : !cgc.object",
+            "%2 = cgc.call @a::@g(%1) : !cgc.object",
+            "%3 = cgc.call @b::@f(%1) : !cgc.object",
+            "%4 = cgc.call @b::@f(%2, %3) : !cgc.object",
+            "cgc.output %4",
+        )
+    )
+    assert [ring for ring in rings if ring[0] == "a"] == [("a", ("b",), 1)] * 2
+
+
+def test_all_readers_have_to_be_done():
+    """b is known to have taken the first, c is not."""
+    calls = [
+        "%1 = cgc.call @a::@f(%0) : !cgc.object",
+        "%2 = cgc.call @b::@f(%1) : !cgc.object",
+        "%3 = cgc.call @c::@f(%1) : !cgc.object",
+        "%4 = cgc.call @a::@f(%2) : !cgc.object",
+        "%5 = cgc.call @b::@f(%4) : !cgc.object",
+        "%6 = cgc.call @c::@f(%4, %3) : !cgc.object",
+        "cgc.output [%5, %6]",
+    ]
+    rings, _ = _rings(_graph(*calls))
+    assert [ring for ring in rings if ring[0] == "a"] == [("a", ("b", "c"), 1)] * 2
+    calls[3] = "%4 = cgc.call @a::@f(%2, %3) : !cgc.object"
+    rings, _ = _rings(_graph(*calls))
+    assert [ring for ring in rings if ring[0] == "a"] == [("a", ("b", "c"), 2)]
+
+
+def test_what_a_channel_declares_is_checked():
+    unit = Unit(parse_module(BACK_AND_FORTH))
+    PassManager(passes_of(PIPELINE)).run(unit)
+    text = print_module(unit.module).replace("shared 2", "shared 3")
+    with pytest.raises(IRVerifyError, match="@c1 is shared by 2 writes, not by 3"):
+        verify_module(parse_module(text))

@@ -104,7 +104,12 @@ def _interpret(programs, argument):
     """Round robin over the participants; a register that was dropped or never written is an error."""
     queues = {(c.name, reader): [] for p in programs.values() for c in p.channels for reader in c.readers}
     readers = {c.name: c.readers for p in programs.values() for c in p.channels}
-    registers = {name: {} for name in programs}
+    # The register of a trigger is written by nobody: its value is None.
+    registers = {name: dict.fromkeys(range(program.registers)) for name, program in programs.items()}
+    for name, program in programs.items():
+        for operation in program.operations:
+            for register in _defined(operation):
+                del registers[name][register]
     positions = dict.fromkeys(programs, 0)
     outputs = None
     moved = True
@@ -124,6 +129,11 @@ def _interpret(programs, argument):
                 moved = True
     assert all(positions[name] == len(program.operations) for name, program in programs.items())
     return outputs
+
+
+def _defined(operation):
+    into = getattr(operation, "into", ())
+    return into if isinstance(into, tuple) else (into,)
 
 
 def _step(operation, actor, registers, queues, readers, argument):

@@ -28,6 +28,7 @@ EXECUTABLE = [
     "diamond",
     "crossing",
     "crossing_with_communicator",
+    "turns",
     "several_calls",
     "edge_within_an_actor",
     "input_attributes",

@@ -62,12 +62,12 @@ def schedule_of(graph: GraphOp, cost: CostModel, *, inflight: int = 1, most_slot
 
 @dataclass(slots=True)
 class _Draft:
-    """A channel while its ends are being found."""
+    """A channel while its ends are being found; `types` are those of the values of each of its messages."""
 
     name: str
     transport: TransportAttr
     slots: int
-    types: list[Attribute] = field(default_factory=list)
+    types: list[list[Attribute]] = field(default_factory=list)
     writer: int | None = None
     readers: list[int] = field(default_factory=list)
 
@@ -178,8 +178,8 @@ class _Extraction:
         )
         if sends:
             draft.writer = index
-            draft.types = [value.type for value in operation.operands]
-        else:
+            draft.types.append([value.type for value in operation.operands])
+        elif index not in draft.readers:  # Several messages of an execution may take turns on a channel.
             draft.readers.append(index)
         meets = draft.transport.is_rendezvous or isinstance(operation, CollectiveOp)
         kind = Kind.MEET if meets else Kind.WRITE if sends else Kind.READ
@@ -206,16 +206,19 @@ class _Extraction:
         if draft.writer is None:
             raise PassError(f"nobody sends {draft.name}", "verify-schedule")
         sender, *receivers = (self.processes[index].actor for index in (draft.writer, *draft.readers))
-        expected = message_cost(draft.transport, draft.types, self.cost, self.actors, sender, receivers)
+        turns = [
+            message_cost(draft.transport, types, self.cost, self.actors, sender, receivers) for types in draft.types
+        ]
         slots = draft.slots if self.most_slots is None else min(draft.slots, self.most_slots)
         return Channel(
             name=draft.name,
             writer=draft.writer,
             readers=tuple(draft.readers),
             slots=RENDEZVOUS if draft.transport.is_rendezvous else slots,
-            write_us=expected.send_us,
-            latency_us=expected.latency_us,
-            read_us=expected.recv_us,
+            write_us=turns[0].send_us,
+            latency_us=turns[0].latency_us,
+            read_us=turns[0].recv_us,
+            turns=tuple((turn.send_us, turn.latency_us, turn.recv_us) for turn in turns) if len(turns) > 1 else (),
         )
 
 

@@ -62,6 +62,8 @@ class Channel:
         write_us: How long the writer is busy; all parties where `slots` is `RENDEZVOUS`.
         latency_us: From the end of the write until a reader can start.
         read_us: How long a reader is busy.
+        turns: (write_us, latency_us, read_us) of each message of an execution where several take turns on the channel;
+            empty where every message takes what the fields above say.
     """
 
     name: str
@@ -71,6 +73,11 @@ class Channel:
     write_us: float = 0.0
     latency_us: float = 0.0
     read_us: float = 0.0
+    turns: tuple[tuple[float, float, float], ...] = ()
+
+    def times(self, nth: int) -> tuple[float, float, float]:
+        """(write_us, latency_us, read_us) of message number `nth`, counted over all executions."""
+        return self.turns[nth % len(self.turns)] if self.turns else (self.write_us, self.latency_us, self.read_us)
 
 
 @dataclass(slots=True)

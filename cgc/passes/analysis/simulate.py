@@ -166,16 +166,17 @@ class _Machine:
                     self.waiters[reader].add(index)
                     return False
                 clock = max(clock, taken[oldest])
-        written.append(clock + channel.write_us + channel.latency_us)
+        write_us, latency_us, _ = channel.times(len(written))
+        written.append(clock + write_us + latency_us)
         self._wake(channel.readers)
-        return self._end(index, clock, clock + channel.write_us)
+        return self._end(index, clock, clock + write_us)
 
     def _read(self, index: int, number: int, clock: float) -> bool:
         written, taken = self.result.written[number], self.result.taken[number][self.rank[number][index]]
         if len(taken) == len(written):
             return False
         start = max(clock, written[len(taken)])
-        end = start + self.schedule.channels[number].read_us
+        end = start + self.schedule.channels[number].times(len(taken))[2]
         taken.append(end)
         return self._end(index, start, end)
 
