@@ -185,6 +185,30 @@ def test_a_graph_of_functions_restarts():
     assert gone(second)
 
 
+def test_nothing_is_left_of_a_graph_that_cannot_start():
+    @ray.remote
+    def left_over(value):
+        return value
+
+    class Broken:
+        def call(self, value):
+            yield value
+
+    a = ray.remote(Broken).remote()
+    with InputNode() as inp:
+        dag = a.call.options(num_returns=1).bind(left_over.bind(inp))
+    with pytest.raises(RuntimeError, match="is a generator"):
+        cgc.compile(dag)
+    end = time.monotonic() + DEADLINE
+    while _processes("ray::left_over") and time.monotonic() < end:
+        time.sleep(0.02)  # the interval of polling a condition with a deadline
+    assert _processes("ray::left_over") == []
+
+
+def _processes(name):
+    return [p.pid for p in psutil.process_iter(["cmdline"]) if any(name in word for word in p.info["cmdline"] or ())]
+
+
 def test_teardown_leaves_the_users_actors_alive():
     a = Worker.remote()
     with InputNode() as inp:
@@ -221,7 +245,6 @@ def test_installed_for_programs_of_ray():
 
 
 def test_a_function_that_cannot_be_placed(monkeypatch):
-    monkeypatch.setattr("cgc.runtime.cluster.PROBE_TIMEOUT", 0.5)
     monkeypatch.setattr("cgc.runtime.cluster.probe.__defaults__", (0.5,))
     with InputNode() as inp:
         dag = unplaceable.bind(inp)
