@@ -165,6 +165,12 @@ def test_the_topology_of_the_live_cluster_fits(sleepers):
         assert ray.get(graph.execute(3)) == 3
 
 
+def test_actors_on_the_node_of_the_driver_whatever_its_name(sleepers):
+    with cgc.compile(_chain(sleepers), topology=cgc.Topology({"head": ()}, driver_node="head")) as graph:
+        assert 'cgc.actor @Sleeper_0 actor class "Sleeper" on "head"' in graph.dump()
+        assert ray.get(graph.execute(3)) == 3
+
+
 def test_a_topology_that_lacks_an_actor_is_refused(sleepers):
     topology = cgc.Topology({"n0": ()}, actors={"Sleeper_0": Placement("n0"), "Sleeper_2": Placement("n0")})
     with pytest.raises(cgc.GraphError, match=r"the topology has no actor @Sleeper_1"):

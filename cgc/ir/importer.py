@@ -68,7 +68,7 @@ def import_graph(
         name: Symbol of the graph.
         max_inflight: Executions that may be in flight; goes into the IR as it is.
         actors: What is known of actors, by handle, and of the hosts of remote functions, by node; others are taken to
-            be on node `n0` without devices.
+            be on the driver's node, without devices.
         driver_node: The node of the driver.
         with_ids: Whether actor ids, which change from run to run, go into the IR.
         location_root: Files below it are shown relative to it, others (all, if None) by their base name.
@@ -82,7 +82,7 @@ def import_graph(
     if not isinstance(root, DAGNode):
         raise GraphError(f"expected a ray.dag node (what `.bind` or MultiOutputNode gives), got {type(root).__name__}")
     items = _in_order(_group(_discover(root)))
-    symbols = _Symbols(actors or {}, with_ids, share_hosts)
+    symbols = _Symbols(actors or {}, driver_node, with_ids, share_hosts)
     emitter = _Emitter(symbols, location_root, default_communicator)
     for item in items:
         emitter.emit(item)
@@ -236,8 +236,9 @@ def _cycle_message(stuck: list[_Item]) -> str:
 class _Symbols:
     """Names for actors, in the order in which they are asked for."""
 
-    def __init__(self, known: Mapping[Any, ActorInfo], with_ids: bool, share_hosts: bool) -> None:
+    def __init__(self, known: Mapping[Any, ActorInfo], home: str, with_ids: bool, share_hosts: bool) -> None:
         self._known = known
+        self._home = home
         self._with_ids = with_ids
         self._share_hosts = share_hosts
         self._name_of: dict[Any, str] = {}
@@ -270,10 +271,10 @@ class _Symbols:
         if parent in self._known:
             return self._known[parent]
         if isinstance(parent, FunctionNode):
-            return ActorInfo(ray_nodes.function_name(parent))
+            return ActorInfo(ray_nodes.function_name(parent), node=self._home)
         if isinstance(parent, AbstractActor):
             return parent.info
-        return ActorInfo(ray_nodes.class_name_of(parent), actor_id=parent._actor_id.hex())
+        return ActorInfo(ray_nodes.class_name_of(parent), node=self._home, actor_id=parent._actor_id.hex())
 
     def _declare(self, info: ActorInfo, kind: str, location: LocationAttr | None) -> str:
         name = self._unique(info)
