@@ -48,7 +48,7 @@ OVERLAP_PARTS = 6
 OVERLAP_SECONDS = 0.004
 """Length of a call in the overlap case: it sleeps, as a call that waits for a device does."""
 
-OVERLAP_BYTES = 16 * MIB
+OVERLAP_BYTES = 8 * MIB
 
 
 @dataclass(frozen=True)

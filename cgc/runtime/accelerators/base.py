@@ -15,9 +15,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from ray.experimental.channel.communicator import Communicator
+if TYPE_CHECKING:
+    from ray.experimental.channel.communicator import Communicator
 
 Array = Any
 """An array on a device: `torch.Tensor` for torch's devices."""
