@@ -34,6 +34,7 @@ from cgc.errors import CgcError, IRParseError, SourceError, did_you_mean
 from cgc.ir import Topology, Unit, graphs_of, parse_module, place_actors, print_module
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.analysis.expected import UNKNOWN_TIME
+from cgc.passes.analysis.plan import Plan, plan_of
 from cgc.passes.base import Pass
 from cgc.passes.manager import IMPORTED, PassManager, PassRecord, PipelineResult
 from cgc.passes.registry import PASSES, options_of, pass_class, passes_of, unknown_pass
@@ -263,12 +264,13 @@ def _svg(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[
 
 
 def _plan(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[str, str]:
-    from cgc.passes.analysis.plan import plan_of
-
-    graphs = list(graphs_of(result.unit.module))
-    if any(graph.level.data != "allocated" for graph in graphs):
+    if any(graph.level.data != "allocated" for graph in graphs_of(result.unit.module)):
         raise UsageError("--emit plan needs the pass allocate-channels to run")
-    return "plan.txt", "\n\n".join(str(plan_of(graph, cost)) for graph in graphs)
+    return "plan.txt", "\n\n".join(map(str, _plans(result)))
+
+
+def _plans(result: PipelineResult) -> list[Plan]:
+    return [plan_of(graph, result.cost) for graph in graphs_of(result.unit.module)]
 
 
 def _ascii(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[str, str]:
@@ -291,7 +293,10 @@ def _json(result: PipelineResult, states: list[State], cost: CostModel) -> tuple
         for state in states
         if state.record is not None
     ]
-    return "compile.json", json.dumps({IMPORTED: states[0].text, "passes": passes}, indent=2)
+    content: dict[str, object] = {IMPORTED: states[0].text, "passes": passes}
+    if all(graph.level.data == "allocated" for graph in graphs_of(result.unit.module)):
+        content["plans"] = [plan.as_json() for plan in _plans(result)]
+    return "compile.json", json.dumps(content, indent=2)
 
 
 _EMITTERS: dict[str, Callable[[PipelineResult, list[State], CostModel], tuple[str, str]]] = {

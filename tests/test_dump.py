@@ -167,6 +167,10 @@ def test_json_has_all_states_and_statistics(dump):
     by_name = {each["name"]: each for each in content["passes"]}
     assert by_name["pair-comm"]["statistics"] == {"messages": 5}
     assert by_name["overlap-comm"]["remarks"]
+    (plan,) = content["plans"]
+    assert plan["makespan_us"] > 3000
+    assert {"from": "a", "to": "b", "transport": "shm", "bytes": 1024} in plan["traffic_bytes"]
+    assert "plans" not in json.loads(dump(f"{GRAPHS}:diamond", "--pass", "pair-comm", "--emit", "json")[1])
 
 
 def test_files(dump, tmp_path):

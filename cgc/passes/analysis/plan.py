@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from cgc.ir import ActorOp, CollectiveOp, GraphOp, WriteOp
@@ -52,6 +52,16 @@ class Plan:
     def period_us(self) -> float:
         """Microseconds between two results when executions follow each other without a gap: the busiest decides."""
         return max(self.busy_us.values(), default=0.0)
+
+    def as_json(self) -> dict[str, object]:
+        """The same as what JSON has: traffic is a list of `from`, `to`, `transport` and `bytes`."""
+        content: dict[str, object] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("traffic_bytes", "link_bytes"):
+            content[name] = [
+                {"from": source, "to": target, "transport": transport, "bytes": nbytes}
+                for (source, target, transport), nbytes in getattr(self, name).items()
+            ]
+        return {**content, "period_us": self.period_us}
 
     def __str__(self) -> str:
         lines = [
