@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray.actor import ActorHandle
-from ray.dag import DAGNode, MultiOutputNode
+from ray.dag import DAGContext, DAGNode, MultiOutputNode
 from typing_extensions import Self
 
 from cgc.ir import Topology, Unit, graphs_of, place_actors
@@ -483,9 +483,13 @@ def _with_id(result: PipelineResult, graph: str) -> dict[str, Program]:
 
 
 def _default_pipeline(options: CompileOptions) -> str:
-    if not options.overlap_gpu_communication:
-        return DEFAULT_PIPELINE
-    return DEFAULT_PIPELINE.replace("overlap-comm", "overlap-comm{streams}")
+    pipeline = DEFAULT_PIPELINE
+    if options.overlap_gpu_communication:
+        pipeline = pipeline.replace("overlap-comm", "overlap-comm{streams}")
+    if options.buffer_size_bytes not in (None, DAGContext().buffer_size_bytes):
+        size = f"{{static-slot-bytes={options.buffer_size_bytes}}}"
+        pipeline = pipeline.replace("allocate-channels", f"allocate-channels{size}")
+    return pipeline
 
 
 def _run(unit: Unit, pipeline: str | None, options: CompileOptions, *, actors_live: bool = False) -> PipelineResult:

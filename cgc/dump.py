@@ -83,7 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cgc-dump: {error}", file=sys.stderr)
         return USAGE_ERROR
     except CgcError as error:
-        print(str(error) if isinstance(error, SourceError) else f"error: {error}", file=sys.stderr)
+        print(
+            str(error) if isinstance(error, SourceError) else f"error: {str(error).removeprefix('error: ')}",
+            file=sys.stderr,
+        )
         return COMPILE_ERROR
     except BrokenPipeError:
         sys.stderr.close()

@@ -30,7 +30,8 @@ class CompileOptions:
         get_timeout: Seconds that reading a result waits by default; -1 is for ever, 0 not at all.
         max_inflight_executions: Executions that may be submitted and not yet read.
         max_buffered_results: Executions whose results may be kept because later ones were read first.
-        buffer_size_bytes: First size of a slot for values of static shape; other slots begin small and grow.
+        buffer_size_bytes: First size of a slot for values of static shape; other slots begin small and grow. Ray's
+            default, 1 MB, counts as not given: then the shape says how large it is.
         ignore_surplus_inputs: Whether keyword inputs that the graph does not have are ignored, as Ray does it.
         max_channel_bytes: Limit of the graph's shared memory in bytes, 0 for none.
         allow_leaf_nodes: Whether nodes that nobody uses are allowed, for the effect of their calls. Every output of an

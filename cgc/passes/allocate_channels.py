@@ -64,7 +64,9 @@ class _Bundle:
     at_last: bool = False
 
 
-def allocate(graph: GraphOp, slot_bytes: int = DEFAULT_SLOT_BYTES, *, share: bool = True) -> list[ChannelOp]:
+def allocate(
+    graph: GraphOp, slot_bytes: int = DEFAULT_SLOT_BYTES, static_slot_bytes: int = 0, *, share: bool = True
+) -> list[ChannelOp]:
     """Replace sends and recvs by writes and reads on new channels, which are returned."""
     driver, programs = driver_of(graph), programs_of(graph)
     slots = inflight_of(graph)
@@ -75,7 +77,7 @@ def allocate(graph: GraphOp, slot_bytes: int = DEFAULT_SLOT_BYTES, *, share: boo
     clocks = clocks_of_sends(programs) if share else {}
     channels = []
     for number, ring in enumerate(_rings(bundles, recvs, clocks, driver)):
-        channel = _channel(f"c{number}", ring, slots, slot_bytes)
+        channel = _channel(f"c{number}", ring, slots, slot_bytes, static_slot_bytes)
         for bundle in ring:
             _replace_sends(channel, bundle)
             for reader in channel.reader_names:
@@ -176,20 +178,25 @@ def _is_taken(bundle: _Bundle, recvs: Mapping[tuple[int, str], ReceiveOp], known
     )
 
 
-def _channel(name: str, ring: Sequence[_Bundle], slots: int, slot_bytes: int) -> ChannelOp:
+def _channel(name: str, ring: Sequence[_Bundle], slots: int, slot_bytes: int, static_slot_bytes: int) -> ChannelOp:
     """The channel on which all bundles of a ring take turns: they are of one kind, and static ones of one size."""
     first = ring[0].sends[0]
     sizes = [static_bytes(send.value.type) for send in ring[0].sends]
     known = [size for size in sizes if size is not None]
-    static = len(known) == len(sizes) and all(_is_static(send) for send in ring[0].sends)
+    promised = all(_is_static(send) for send in ring[0].sends)
+    static = promised and len(known) == len(sizes)
     exact = sum(known) + MESSAGE_OVERHEAD
+    if promised and static_slot_bytes:
+        slot_bytes = -(-static_slot_bytes // 64) * 64
+    elif static and exact <= STATIC_SLOT_LIMIT:
+        slot_bytes = -(-exact // 64) * 64
     return ChannelOp(
         name,
         first.transport,
         ring[0].writer,
         first.receivers.data,
         slots=slots,
-        slot_bytes=-(-exact // 64) * 64 if static and exact <= STATIC_SLOT_LIMIT else slot_bytes,
+        slot_bytes=slot_bytes,
         static=static,
         shared=len(ring) if len(ring) > 1 else None,
         location=first.location,
@@ -261,6 +268,8 @@ class AllocateChannelsPass(Pass):
 
     Attributes:
         slot_bytes: `slot-bytes`: the size of a slot before it grows.
+        static_slot_bytes: `static-slot-bytes`: the same for values whose shape is promised never to change; 0 for what
+            the shape says.
         share: Whether messages that cannot be under way together take turns on one channel.
     """
 
@@ -268,10 +277,11 @@ class AllocateChannelsPass(Pass):
     accepts = ("scheduled",)
     produces = "allocated"
     slot_bytes: int = DEFAULT_SLOT_BYTES
+    static_slot_bytes: int = 0
     share: bool = True
 
     def apply(self, graph: GraphOp, context: PassContext) -> None:
-        for channel in allocate(graph, self.slot_bytes, share=self.share):
+        for channel in allocate(graph, self.slot_bytes, self.static_slot_bytes, share=self.share):
             ring = channel.slots.data * channel.slot_bytes.data
             context.count("channels")
             context.count("slot-bytes", ring)

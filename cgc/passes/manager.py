@@ -185,8 +185,10 @@ class PassManager:
         try:
             verify_module(unit.module)
         except IRVerifyError:
-            for graph in graphs_of(unit.module) if self.passes else ():
-                self.passes[0].explain(graph)
+            for graph in graphs_of(unit.module):
+                for asked in self.passes:
+                    if graph.level.data in asked.accepts:
+                        asked.explain(graph)
             raise
 
     def _run_one(self, current: Pass, result: PipelineResult, verify_each: bool, count: int) -> PassRecord:

@@ -1,9 +1,13 @@
 """Which values share a message and which do not, and what a channel looks like."""
 
 import pytest
+from ray.dag import InputNode, MultiOutputNode
 
+import cgc
+from cgc.api import CompileOptions, _default_pipeline
 from cgc.errors import IRVerifyError
 from cgc.ir import ChannelOp, Unit, graphs_of, parse_module, print_module, verify_module
+from cgc.ir.abstract import abstract_actor
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.manager import PassManager
 from cgc.passes.registry import passes_of
@@ -119,6 +123,19 @@ def test_the_size_of_other_slots_is_an_option():
     assert [channel.slot_bytes.data for channel in _declared("!cgc.object", "{slot-bytes=128}")] == [128, 128]
 
 
+@pytest.mark.parametrize(
+    ("result_type", "slot_bytes"),
+    [
+        ("!cgc.object", 4096),
+        ("!cgc.tensor<cpu, [64, 16], float32>", 4096),
+        ("!cgc.tensor<cpu, [64, 16], float32, static>", 1024),
+        ("!cgc.tensor<cpu, [?, 16], float32, static>", 1024),
+    ],
+)
+def test_the_size_of_slots_for_static_shapes_is_an_option(result_type, slot_bytes):
+    assert _declared(result_type, "{static-slot-bytes=1000}")[1].slot_bytes.data == slot_bytes
+
+
 @pytest.mark.parametrize(("inflight", "slot_bytes"), [(10, 4096), (64, 4096), (100, 2560), (1000, 256), (10000, 256)])
 def test_a_ring_of_very_many_slots_has_smaller_ones(inflight, slot_bytes):
     assert [channel.slot_bytes.data for channel in _declared("!cgc.object", inflight=inflight)] == [slot_bytes] * 2
@@ -206,6 +223,35 @@ def test_all_readers_have_to_be_done():
     calls[3] = "%4 = cgc.call @a::@f(%2, %3) : !cgc.object"
     rings, _ = _rings(_graph(*calls))
     assert [ring for ring in rings if ring[0] == "a"] == [("a", ("b", "c"), 2)]
+
+
+def test_an_actor_gets_the_parts_of_the_input_that_it_uses_and_no_others():
+    """What both use goes to both in one message, the rest to the one that uses it."""
+    a, b = (abstract_actor("Stage", name=name) for name in "ab")
+    with InputNode() as inp:
+        dag = MultiOutputNode([a.f.bind(inp[0]), b.f.bind(inp[0], inp[1]), b.g.bind(inp[2])])
+    graph = next(graphs_of(cgc.lower(dag).unit.module))
+    part_of = {op.result: op.key_value for op in graph.walk() if op.name == "cgc.input_attr"}
+    readers = {op.sym_name.data: op.reader_names for op in graph.walk() if isinstance(op, ChannelOp)}
+    writes = [op for op in graph.walk() if op.name == "cgc.write" and readers[op.channel_name] != ("driver",)]
+    sent = {readers[write.channel_name]: [part_of[value] for value in write.operands] for write in writes}
+    assert sent == {("a", "b"): [0], ("b",): [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("size", "slot_bytes"), [(None, 64 * 16 * 4 + 1024), (1_000_000, 64 * 16 * 4 + 1024), (200, 256)]
+)
+def test_the_buffer_size_of_the_public_options_is_that_of_static_slots(size, slot_bytes):
+    (a,) = (abstract_actor("Stage", name=name) for name in "a")
+    with InputNode() as inp:
+        dag = a.f.bind(inp).with_tensor_transport(transport="shm", _static_shape=True)
+    unit = cgc.lower(dag, buffer_size_bytes=size, pipeline="verify-graph").unit
+    text = print_module(unit.module).replace("!cgc.tensor<default", "!cgc.tensor<default, [64, 16], float32")
+    passes = passes_of(_default_pipeline(CompileOptions(buffer_size_bytes=size)))
+    parsed = Unit(parse_module(text))
+    PassManager(passes).run(parsed)
+    channel = [op for op in parsed.module.walk() if isinstance(op, ChannelOp)][-1]
+    assert channel.slot_bytes.data == slot_bytes
 
 
 def test_what_a_channel_declares_is_checked():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cgc.dump import main
 from cgc.errors import CgcError, DeadlockError, IRVerifyError
 from cgc.ir import Unit, parse_module
 from cgc.passes.manager import PassManager
@@ -125,3 +126,19 @@ def test_a_message_that_nobody_sends_is_an_error_and_no_crash():
     text = ALLOCATED.format(slots=2, inflight=2).replace("cgc.write @c0(%0) messages [0] order 0", "")
     with pytest.raises(CgcError, match="c0"):
         PassManager([VerifySchedulePass()]).run(Unit(parse_module(text)))
+
+
+def test_the_command_refuses_an_edited_file_with_the_cycle(tmp_path, capsys):
+    """What a user does: write the IR to a file, swap two lines, ask for a proof."""
+    path = tmp_path / "crossing.mlir"
+    pairs = [(SEND_A, RECV_A), (SEND_B, RECV_B)]
+    a, b = ("\n    ".join(line.format(via="nccl", order=n) for n, line in enumerate(pair, start=3)) for pair in pairs)
+    path.write_text(GRAPH.format(a=a, b=b, inflight=10))
+    assert main([str(path), "--pass", "verify-schedule"]) == 1
+    output, errors = capsys.readouterr()
+    assert output == ""
+    head, first, second, *grid = errors.splitlines()
+    assert "deadlock: 2 actors wait for one another in execution 0" in head
+    assert first == "  @a  step 1: send m1 to @b (stages.py:12) waits for @b to come to m1"
+    assert second == "  @b  step 1: send m2 to @a (stages.py:14) waits for @a to come to m2"
+    assert grid[0].startswith("step")
