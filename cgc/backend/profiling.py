@@ -9,7 +9,7 @@ latency. Both are those of messages as large as this graph's. Bandwidths are not
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
@@ -19,8 +19,11 @@ from cgc.passes.analysis.cost import CostModel, Link
 from cgc.passes.graph_view import actors_of
 from cgc.runtime.program import Call, Program, Read, Write
 
-Samples = Mapping[str, Sequence[Sequence[tuple[int, int, int]]]]
-"""By actor and operation of its program: (execution, start, end) in nanoseconds, one clock for all actors of a node."""
+Sample = tuple[int, int, int]
+"""(execution, start, end) of an operation in nanoseconds, one clock for all actors of a node."""
+
+Samples = Mapping[str, Sequence[Sequence[Sample]]]
+"""By actor and operation of its program."""
 
 
 def profile_of(graph: GraphOp, programs: Mapping[str, Program], samples: Samples, base: CostModel) -> CostModel:
@@ -45,27 +48,29 @@ def _hops(programs: Mapping[str, Program], samples: Samples) -> Iterator[tuple[s
 
     Only messages through memory: with a communicator, what both ends do overlaps.
     """
-    # Several messages of an execution may take turns on a channel: the nth write is the nth read of each reader.
     written: dict[tuple[str, int], dict[int, tuple[int, int]]] = {}
     for actor, of_actor in samples.items():
-        turns = Counter[str]()
-        for operation, found in zip(programs[actor].operations, of_actor, strict=True):
-            if isinstance(operation, Write):
-                turn = (operation.channel, turns[operation.channel])
-                written[turn] = {execution: (start, end) for execution, start, end in found}
-                turns[operation.channel] += 1
+        for message, found in _messages(programs[actor], Write, of_actor):
+            written[message] = {execution: (start, end) for execution, start, end in found}
     for actor, of_actor in samples.items():
-        turns = Counter[str]()
         kinds = {channel.name: channel.kind for channel in programs[actor].channels if not channel.communicator}
-        for operation, found in zip(programs[actor].operations, of_actor, strict=True):
-            if not isinstance(operation, Read) or operation.channel not in kinds:
-                continue
-            writes = written.get((operation.channel, turns[operation.channel]), {})
-            turns[operation.channel] += 1
+        for message, found in _messages(programs[actor], Read, of_actor):
+            writes = written.get(message, {}) if message[0] in kinds else {}
             for execution, start, end in found:
                 if execution in writes and start <= writes[execution][0]:
                     begun, ended = writes[execution]
-                    yield kinds[operation.channel], ((ended - begun) / 1e3, max(0.0, (end - ended) / 1e3))
+                    yield kinds[message[0]], ((ended - begun) / 1e3, max(0.0, (end - ended) / 1e3))
+
+
+def _messages(
+    program: Program, kind: type[Read | Write], samples: Sequence[Sequence[Sample]]
+) -> Iterator[tuple[tuple[str, int], Sequence[Sample]]]:
+    """The samples of a program's reads or writes by channel and number: messages may take turns on a channel."""
+    count: dict[str, int] = defaultdict(int)
+    for operation, found in zip(program.operations, samples, strict=True):
+        if isinstance(operation, kind):
+            yield (operation.channel, count[operation.channel]), found
+            count[operation.channel] += 1
 
 
 def _link(old: Link, hops: Sequence[tuple[float, float]]) -> Link:
