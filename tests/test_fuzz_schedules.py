@@ -1,8 +1,8 @@
 """
 The short form of the fuzz run: the same tool, fewer graphs; and hypothesis, which finds the smallest graph that fails.
 
-What fails here is kept: the smallest graph is written to `tests/fuzzed/`, and every graph in there is compiled again by
-each run of the tests.
+What fails here is kept: the smallest graph is written to `tests/fuzzed/`, to be committed under a name with the repair.
+Every graph in there, two that were picked for their delicacy among them, is compiled again by each run of the tests.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def check(unit: Unit, profile: Path, streams: str) -> Counter[str]:
     """Compile `unit` under a profile, with the options `streams` of `overlap-comm`; raises as `run_graph` does."""
     options = f"cost-model={profile}"
     pipeline = passes_of(
-        f"verify-graph,infer-types,place-devices,pair-comm{{{options}}},overlap-comm{{{options}{streams}}},"
+        f"verify-graph,anchor-calls,infer-types,place-devices,pair-comm{{{options}}},overlap-comm{{{options}{streams}}},"
         "verify-schedule,allocate-channels,verify-schedule"
     )
     PassManager(pipeline, verify_each=True, keep_initial=False, observers=[RoundTrip()]).run(unit)
