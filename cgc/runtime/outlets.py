@@ -112,14 +112,14 @@ class Outlets:
         if only is not None and only.next == execution and len(self.records) < self.max_records:
             return self._claim_next(only, execution, timeout)
         record = self.records[execution]
-        if record[output] is GONE:
+        deadline = time.monotonic() + timeout if self.effects else 0.0
+        if record[output] is PENDING:
+            self._read_until(self._outlet_of[output], execution, timeout)
+        elif record[output] is GONE:
             raise KeyError(execution)
-        deadline = time.monotonic() + timeout
-        value = self._wait_for(record, output, execution, timeout)
-        for effect in self.effects:
-            if type(value) is not ErrorValue:
-                outcome = self._wait_for(record, effect, execution, _remaining(timeout, deadline))
-                value = value if outcome is None else outcome
+        value = record[output]
+        if self.effects and type(value) is not ErrorValue:
+            value = self._first_failure(record, execution, timeout, deadline) or value
         self.give_up(execution, output)
         return value
 
@@ -192,10 +192,12 @@ class Outlets:
             raise
         return value
 
-    def _wait_for(self, record: Record, place: int, execution: int, timeout: float) -> Any:
-        if record[place] is PENDING:
-            self._read_until(self._outlet_of[place], execution, timeout)
-        return record[place]
+    def _first_failure(self, record: Record, execution: int, timeout: float, deadline: float) -> ErrorValue | None:
+        """Wait for all effects; the error of the first that failed."""
+        for place in self.effects:
+            if record[place] is PENDING:
+                self._read_until(self._outlet_of[place], execution, _remaining(timeout, deadline))
+        return next((record[place] for place in self.effects if record[place] is not None), None)
 
     def _read_until(self, outlet: Outlet, execution: int, timeout: float) -> None:
         if outlet.next == execution:
