@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,16 @@ ALIGNMENT = 64
 
 _FREE_REFERENCES = 2
 """What `sys.getrefcount(list[i])` gives at most when only the list refers to the object."""
+
+
+_blocks_at: dict[int, weakref.ref[Any]] = {}
+"""The block in which a tensor of a pool lies, by the tensor's address."""
+
+
+def is_landed(tensor: torch.Tensor) -> bool:
+    """True if the tensor's memory is that of a pool, and so of nobody who does not have the tensor."""
+    block = _blocks_at.get(tensor.data_ptr())
+    return block is not None and block() is not None
 
 
 class LandingPool:
@@ -46,7 +57,11 @@ class LandingPool:
         start = -block.ctypes.data % ALIGNMENT
         # The tensor's storage refers to this view, and that to the block: so the block's references tell its use.
         octets = torch.from_numpy(block[start : start + nbytes])
-        return octets.view(dtype).view(tuple(shape))
+        address = octets.data_ptr()
+        if address not in _blocks_at:
+            _blocks_at[address] = weakref.ref(block, lambda _: _blocks_at.pop(address, None))
+        # Not a view of `octets`, which it would keep, and which would count as another user of the memory.
+        return torch.empty(0, dtype=dtype).set_(octets.untyped_storage(), 0, tuple(shape))
 
     def _find(self, nbytes: int) -> int | None:
         """Number of a free block of that size, made if necessary; None if there are too many in use."""

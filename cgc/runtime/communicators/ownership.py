@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from cgc.runtime.communicators.landing import is_landed
+
 _IN_A_LIST = 2
 """What `sys.getrefcount(values[i])` gives if only the list refers to the object: the list, and the call itself."""
 
@@ -28,7 +30,8 @@ def is_only_here(values: Sequence[Any], position: int) -> bool:
         return False
     if tensor.is_conj() or tensor.is_neg():
         return False
-    return tensor.untyped_storage().resizable() and _uses(tensor) == _USES_OF_ONE  # not resizable: another's memory
+    own_memory = tensor.untyped_storage().resizable() or is_landed(tensor)  # else it is somebody's array
+    return own_memory and _uses(tensor) == _USES_OF_ONE
 
 
 def _uses(tensor: torch.Tensor) -> tuple[int, int, int] | None:

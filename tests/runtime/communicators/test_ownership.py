@@ -14,6 +14,7 @@ from ray.experimental.collective import allreduce
 
 import cgc
 from cgc.runtime.communicators.gloo import GlooCommunicator
+from cgc.runtime.communicators.landing import REUSE_FROM, LandingPool
 from cgc.runtime.communicators.ownership import is_only_here
 
 DEADLINE = 60.0
@@ -65,6 +66,16 @@ def with_dlpack() -> tuple[torch.Tensor, Any]:
     return tensor, torch.utils.dlpack.to_dlpack(tensor)
 
 
+def landed_and_seen_by_numpy() -> tuple[torch.Tensor, Any]:
+    tensor = LandingPool().empty((REUSE_FROM,), torch.uint8)
+    return tensor, tensor.numpy()
+
+
+def part_of_what_landed() -> tuple[torch.Tensor, Any]:
+    tensor = LandingPool().empty((REUSE_FROM,), torch.uint8)
+    return tensor[:100], tensor
+
+
 def not_contiguous() -> tuple[torch.Tensor, Any]:
     return torch.ones(4, 2).t(), None
 
@@ -79,6 +90,8 @@ def not_contiguous() -> tuple[torch.Tensor, Any]:
         gradient_of_a_parameter,
         with_storage,
         with_dlpack,
+        landed_and_seen_by_numpy,
+        part_of_what_landed,
         not_contiguous,
         lambda: (torch.ones(4, requires_grad=True), None),
         lambda: (torch.nn.Parameter(torch.ones(4)), None),
@@ -92,7 +105,12 @@ def test_what_somebody_else_can_see_is_not_ours(make: Callable[[], tuple[torch.T
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: torch.ones(4), lambda: torch.ones(4, requires_grad=True).detach().clone(), lambda: torch.ones(2, 3) * 2],
+    [
+        lambda: torch.ones(4),
+        lambda: torch.ones(4, requires_grad=True).detach().clone(),
+        lambda: torch.ones(2, 3) * 2,
+        lambda: LandingPool().empty((REUSE_FROM,), torch.uint8),
+    ],
 )
 def test_what_nobody_else_can_see_is_ours(make: Callable[[], torch.Tensor]) -> None:
     values = [make()]
