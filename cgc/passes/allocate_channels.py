@@ -13,6 +13,7 @@ that limit ever waits for a slot. Orders are numbered anew: first what the drive
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -138,36 +139,37 @@ def _rings(
     """
     The bundles that take turns on a channel, each after the one before has been taken by all its readers.
 
-    Every bundle goes to the first channel of its kind that is sure to be empty by then. The driver's have channels of
+    A bundle goes to the channel of its kind that was used longest ago, if that is sure to be empty by then: where
+    messages are taken in the order in which they are sent, no other is empty either. The driver's have channels of
     their own: it has one for each set of readers already, and takes results out of turn.
     """
     rings: list[list[_Bundle]] = []
-    kinds: dict[object, list[list[_Bundle]]] = {}
+    kinds: dict[object, deque[list[_Bundle]]] = {}
     for bundle in bundles:
         kind = _kind(bundle, recvs, driver) if clocks else None
-        found = None
-        if kind is not None:
-            known = clocks[bundle.sends[0].message.data]
-            alike = kinds.setdefault(kind, [])
-            found = next((ring for ring in alike if _is_taken(ring[-1], recvs, known)), None)
-            if found is None:
-                alike.append(found := [])
-                rings.append(found)
-            found.append(bundle)
-        else:
+        if kind is None:
             rings.append([bundle])
+            continue
+        alike = kinds.setdefault(kind, deque())
+        if alike and _is_taken(alike[0][-1], recvs, clocks[bundle.sends[0].message.data]):
+            ring = alike.popleft()
+            ring.append(bundle)
+        else:
+            rings.append(ring := [bundle])
+        alike.append(ring)
     return rings
 
 
 def _kind(bundle: _Bundle, recvs: Mapping[tuple[int, str], ReceiveOp], driver: str) -> object:
     """What bundles have to have in common to share a channel; None if this one has to have its own."""
     first = bundle.sends[0]
-    alone = isinstance(first.parent_op(), GroupOp) or first.stream is not None or _is_started(first, recvs)
-    if alone or first.transport.is_rendezvous or driver in (bundle.writer, *first.receiver_names):
+    if first.transport.is_rendezvous or driver in (bundle.writer, *first.receiver_names):
+        return None
+    if first.stream is not None or _is_started(first, recvs) or isinstance(first.parent_op(), GroupOp):
         return None
     static = all(_is_static(send) for send in bundle.sends)
     types = tuple(send.value.type for send in bundle.sends) if static else None
-    return bundle.writer, first.receivers, first.transport, types
+    return bundle.writer, first.receiver_names, first.transport.kind.data, types
 
 
 def _is_taken(bundle: _Bundle, recvs: Mapping[tuple[int, str], ReceiveOp], known: Clock) -> bool:
