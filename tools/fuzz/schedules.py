@@ -5,8 +5,9 @@ Random graphs through all passes, looking for a deadlock, a refusal or an invali
 
 The graphs are those of `random_graphs.py`, with a random profile each, and overlap with and without streams and memory
 limits. After every pass the IR is verified and printed, parsed and printed again; the final schedule runs in the
-simulator with rendezvous and bounded buffers, executions pipelined. Actors that are fast or slow at random stand for
-all fair interleavings: what can go first does, in some graph.
+simulator with rendezvous and bounded buffers, executions pipelined, and no channel on which messages take turns may
+hold two of one execution. Actors that are fast or slow at random stand for all fair interleavings: what can go first
+does, in some graph.
 
 A failure prints the seed of its graph; `--seed S --graphs 1` runs that graph alone, and `--print` shows it. Ctrl-C ends
 a run at once; what it prints last, and the last line of the record, say with which seed to go on.
@@ -23,7 +24,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,8 +35,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cgc.errors import CgcError
-from cgc.ir import CallOp, CollectiveOp, GraphOp, Unit, WriteOp, graphs_of, parse_module, print_module
+from cgc.ir import CallOp, ChannelOp, CollectiveOp, GraphOp, Unit, WriteOp, graphs_of, parse_module, print_module
 from cgc.passes.analysis.cost import CostModel
+from cgc.passes.analysis.simulate import Simulation
 from cgc.passes.graph_view import channels_of, communication, programs_of
 from cgc.passes.manager import PassManager, PassRecord
 from cgc.passes.registry import passes_of
@@ -48,7 +50,10 @@ CHUNK = 50
 MOST_SHOWN = 10
 """Failures that are shown: where there are more, they are the same."""
 
-COUNTED = ("actors", "calls", "messages", "meetings", "collectives")
+TOLERANCE_US = 1e-3
+"""Times of the simulator are sums of floats."""
+
+COUNTED = ("actors", "calls", "messages", "meetings", "collectives", "turns")
 
 
 def main() -> int:
@@ -146,7 +151,7 @@ def check(unit: Unit, profile: Path, streams: str) -> Counter[str]:
     )
     PassManager(pipeline, verify_each=True, keep_initial=False, observers=[RoundTrip()]).run(unit)
     (graph,) = graphs_of(unit.module)
-    verify(graph, CostModel.load(str(profile)))
+    _check_turns(verify(graph, CostModel.load(str(profile))), channels_of(graph))
     return _statistics(graph)
 
 
@@ -163,9 +168,20 @@ class RoundTrip:
         self.text = text
 
 
+def _check_turns(simulation: Simulation, declared: Mapping[str, ChannelOp]) -> None:
+    """Of the messages of an execution that share a channel, each was taken before the next one was written."""
+    for number, channel in enumerate(simulation.schedule.channels):
+        turns = declared[channel.name.removeprefix("@")].turns if channel.name.startswith("@") else 1
+        for taken in simulation.taken[number] if turns > 1 else ():
+            for nth, visible in enumerate(simulation.written[number]):
+                begun = visible - sum(channel.times(nth)[:2])
+                assert nth % turns == 0 or taken[nth - 1] <= begun + TOLERANCE_US, f"{channel.name} holds two messages"
+
+
 def _statistics(graph: GraphOp) -> Counter[str]:
-    found = Counter(actors=len(programs_of(graph)) - 1, calls=sum(isinstance(op, CallOp) for op in graph.walk()))
     channels = channels_of(graph)
+    found = Counter(turns=sum(channel.turns for channel in channels.values() if channel.turns > 1))
+    found += Counter(actors=len(programs_of(graph)) - 1, calls=sum(isinstance(op, CallOp) for op in graph.walk()))
     for program in programs_of(graph).values():
         for operation in communication(program):
             found["collectives"] += isinstance(operation, CollectiveOp)
