@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import Any
 
@@ -172,6 +173,21 @@ def test_the_input_is_named_where_there_are_several(workers: list[Any]) -> None:
             graph.alloc(COUNT, input=7)
     with pytest.raises(ray.exceptions.RayChannelError, match="torn down"):
         graph.alloc(COUNT)
+
+
+def test_with_asyncio(workers: list[Any]) -> None:
+    async def run(graph: Any) -> list[float]:
+        futures = []
+        for step in range(5):
+            array = graph.alloc(COUNT)
+            array[:] = step
+            futures.append(await graph.execute_async(array))
+        return [await future for future in futures]
+
+    with InputNode() as inp:
+        dag = workers[0].total.bind(inp)
+    with cgc.compile(dag, enable_asyncio=True) as graph:
+        assert asyncio.run(run(graph)) == [float(step * COUNT) for step in range(5)]
 
 
 def test_tensors_over_allocated_arrays(workers: list[Any]) -> None:
