@@ -14,53 +14,32 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
-import subprocess
-import sys
-import uuid
-import warnings
 import webbrowser
 from collections import Counter
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
 from ray.actor import ActorHandle
-from ray.dag import DAGContext, DAGNode, MultiOutputNode
+from ray.dag import DAGNode
 from typing_extensions import Self
 
-from cgc.ir import Topology, Unit, graphs_of, place_actors
-from cgc.ir.importer import import_graph
-from cgc.ir.ray_nodes import function_name
-from cgc.ir.topology import LOCAL_NODE
-from cgc.ir.topology import ActorInfo as PlacedActor
+from cgc.compilation import Compilation, compile_and_start, import_dag, run_passes
+from cgc.ir import Topology, graphs_of
 from cgc.options import CompileOptions
 from cgc.passes.analysis.cost import CostModel
-from cgc.passes.analysis.expected import UNKNOWN_TIME
 from cgc.passes.analysis.plan import Plan, plan_of
-from cgc.passes.manager import PassManager, PipelineResult
-from cgc.passes.registry import PASSES, passes_of
-from cgc.runtime.program import Program
+from cgc.passes.manager import PipelineResult
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from cgc.runtime.async_restarting import AsyncRestartingDriver
-    from cgc.runtime.asyncio_driver import AsyncDriver
-    from cgc.runtime.cluster import ActorInfo as ProbedActor
-    from cgc.runtime.driver import Driver
     from cgc.runtime.mapping import AsyncGraphMap, GraphMap
     from cgc.runtime.refs import GraphRef
-    from cgc.runtime.restarting import RestartingDriver
     from cgc.runtime.status import ParticipantStatus
-
-    AnyDriver = Driver | AsyncDriver | RestartingDriver | AsyncRestartingDriver
-
-DEFAULT_PIPELINE = ",".join(PASSES)
 
 
 def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: Any) -> CompiledGraph:
@@ -77,7 +56,7 @@ def compile(dag: DAGNode, options: CompileOptions | None = None, /, **settings: 
         CgcError: The compiler cannot compile it (see `cgc.errors`).
     """
     resolved = CompileOptions.of(options, settings).with_context().with_files()
-    return _compiled(dag, resolved, {})
+    return CompiledGraph(dag, resolved, compile_and_start(dag, resolved, {}))
 
 
 def lower(dag: DAGNode, options: CompileOptions | None = None, /, **settings: Any) -> PipelineResult:
@@ -87,7 +66,7 @@ def lower(dag: DAGNode, options: CompileOptions | None = None, /, **settings: An
     Args and errors are those of `compile`; no actor is asked or touched.
     """
     resolved = CompileOptions.of(options, settings).with_context().with_files()
-    return _run(_imported(dag, resolved), resolved.pipeline, resolved)
+    return run_passes(import_dag(dag, resolved), resolved)
 
 
 def plan(
@@ -125,17 +104,15 @@ class CompiledGraph:
     def __init__(
         self,
         dag: DAGNode,
-        driver: AnyDriver,
-        result: PipelineResult,
-        programs: Mapping[str, Program],
         options: CompileOptions,
+        made: Compilation,
         replaced: Mapping[ActorHandle, ActorHandle] | None = None,
     ) -> None:
         self.options = options
-        self.programs = programs
+        self.programs = made.programs
         self._dag = dag
-        self._driver = driver
-        self._result = result
+        self._driver = driver = made.driver
+        self._result = made.result
         self._replaced = dict(replaced or {})
         # The driver's own methods: a wrapper would add a frame to each execution.
         self.execute = driver.execute  # type: ignore[method-assign]
@@ -285,8 +262,9 @@ class CompiledGraph:
 
         Raises:
             FileNotFoundError: A picture is wanted and `dot` is not installed.
-            ValueError: `channel_details` with `"ascii"`.
+            ValueError: `dot` does not know the format, or `channel_details` with `"ascii"`.
         """
+        from cgc.backend.drawing import draw
         from cgc.backend.user_graph import UserGraph
 
         if format == "ascii" and channel_details:
@@ -294,7 +272,10 @@ class CompiledGraph:
         graph = UserGraph.of(self._dag)
         text = graph.to_text() if format == "ascii" else graph.to_dot(channel_details)
         if format not in ("ascii", "dot"):
-            render(text, Path(f"{filename}.{format}"), view)
+            target = Path(f"{filename}.{format}")
+            target.write_bytes(draw(text, format))
+            if view:
+                webbrowser.open(target.resolve().as_uri())
         elif view:
             print(text)
         return text
@@ -316,14 +297,15 @@ class CompiledGraph:
             ValueError: A key of `replace` is no actor of the graph, or a value takes part already.
             ActorDiedError: An actor of the new graph is dead.
         """
-        graph = _compiled(self._dag, self.options, self._replaced_by(replace or {}))
+        replaced = self._replaced_by(replace or {})
+        graph = CompiledGraph(self._dag, self.options, compile_and_start(self._dag, self.options, replaced), replaced)
         self._driver.death()  # what pending refs raise, which teardown would hide
         self.teardown()
         return graph
 
     def _replaced_by(self, replace: Mapping[ActorHandle, ActorHandle]) -> dict[ActorHandle, ActorHandle]:
         """By actor of the DAG the one that takes its place, after one more replacement."""
-        bound = _imported(self._dag, self.options).handles.values()
+        bound = import_dag(self._dag, self.options).handles.values()
         present = {handle: self._replaced.get(handle, handle) for handle in bound}
         for old, new in replace.items():
             if old not in present.values():
@@ -355,160 +337,3 @@ class CompiledGraph:
 
     def __repr__(self) -> str:
         return f"CompiledGraph({self.get_id()}{', torn down' if self.is_teardown else ''})"
-
-
-def render(dot: str, target: Path, view: bool = False) -> None:
-    """
-    Let Graphviz draw `dot` to `target`, whose suffix says the format, and perhaps show it.
-
-    Raises:
-        FileNotFoundError: The `dot` program is not installed.
-    """
-    program = shutil.which("dot")
-    if program is None:
-        raise FileNotFoundError(f"cannot write {target}: Graphviz's `dot` program is not installed")
-    subprocess.run([program, f"-T{target.suffix[1:]}", "-o", str(target)], input=dot.encode(), check=True)
-    if view:
-        webbrowser.open(target.resolve().as_uri())
-
-
-@dataclass(frozen=True, slots=True)
-class _Compilation:
-    driver: Driver | AsyncDriver
-    result: PipelineResult
-    programs: Mapping[str, Program]
-
-
-def _compiled(dag: DAGNode, options: CompileOptions, replaced: Mapping[ActorHandle, ActorHandle]) -> CompiledGraph:
-    """The graph with some of its actors replaced by others."""
-    made = _compile_and_start(dag, options, replaced)
-    driver: AnyDriver = made.driver
-    if options.on_actor_death == "restart":
-        driver = _restarting(made.driver, lambda: _compile_and_start(dag, options, replaced).driver, options)
-    return CompiledGraph(dag, driver, made.result, made.programs, options, replaced)
-
-
-def _restarting(
-    first: Driver | AsyncDriver, rebuild: Callable[[], Driver | AsyncDriver], options: CompileOptions
-) -> RestartingDriver | AsyncRestartingDriver:
-    if options.enable_asyncio:
-        from cgc.runtime.async_restarting import AsyncRestartingDriver
-
-        return AsyncRestartingDriver(
-            cast("AsyncDriver", first), cast("Callable[[], AsyncDriver]", rebuild), idempotent=options.idempotent
-        )
-    from cgc.runtime.restarting import RestartingDriver
-
-    return RestartingDriver(cast("Driver", first), cast("Callable[[], Driver]", rebuild), idempotent=options.idempotent)
-
-
-def _compile_and_start(
-    dag: DAGNode, options: CompileOptions, replaced: Mapping[ActorHandle, ActorHandle]
-) -> _Compilation:
-    # Checked before any actor is asked anything: a faulty graph is an error even where no actor answers.
-    checked = _run(_imported(dag, options), "verify-graph", options).unit
-
-    from cgc.runtime.hosts import create_host, kill_hosts
-
-    hosts = {node: create_host(function_name(node), node._body, node._bound_options) for node in checked.tasks.values()}
-    try:
-        return _start(dag, options, {**replaced, **hosts}, checked)
-    except BaseException:
-        kill_hosts(hosts.values())
-        raise
-
-
-def _start(dag: DAGNode, options: CompileOptions, handles: Mapping[Any, ActorHandle], checked: Unit) -> _Compilation:
-    """Compile and start a graph; `handles` has the host of each remote function, and actors in the place of others."""
-    from cgc.runtime.cluster import probe
-    from cgc.runtime.driver import DriverOptions, start_driver
-
-    bound = {**checked.handles, **checked.tasks}
-    found = probe({symbol: handles.get(actor, actor) for symbol, actor in bound.items()})
-    infos = {bound[symbol]: info for symbol, info in found.items()}
-    unit = _imported(dag, options, {actor: _placed(info, options) for actor, info in infos.items()})
-    result = _run(unit, options.pipeline, options, actors_live=True)
-    programs = _with_id(result, f"{options.name}-{uuid.uuid4().hex[:12]}")
-    actors = {**unit.handles, **unit.tasks}
-    driver = start_driver(
-        programs,
-        {symbol: handles.get(actor, actor) for symbol, actor in actors.items()},
-        DriverOptions(
-            returns_list=isinstance(dag, MultiOutputNode),
-            enable_asyncio=options.enable_asyncio,
-            submit_timeout=options.submit_timeout,
-            get_timeout=options.get_timeout,
-            max_inflight_executions=options.max_inflight_executions,
-            max_buffered_results=options.max_buffered_results,
-            ignore_surplus_inputs=options.ignore_surplus_inputs,
-            max_channel_bytes=options.max_channel_bytes,
-            measure=options.measure,
-        ),
-        {symbol: infos[actor] for symbol, actor in actors.items()},
-        hosts=unit.tasks.keys(),
-    )
-    return _Compilation(driver, result, programs)
-
-
-def _imported(dag: DAGNode, options: CompileOptions, actors: Mapping[Any, PlacedActor] | None = None) -> Unit:
-    if not isinstance(dag, DAGNode):
-        raise TypeError(f"a ray.dag node is needed (what `.bind` or MultiOutputNode gives), got {type(dag).__name__}")
-    return import_graph(
-        dag,
-        name=options.name,
-        max_inflight=options.max_inflight_executions,
-        actors=actors,
-        default_communicator=options.default_communicator,
-        driver_node=_home(options),
-        allow_leaf_nodes=options.allow_leaf_nodes,
-        share_hosts=options.share_hosts,
-    )
-
-
-def _placed(info: ProbedActor, options: CompileOptions) -> PlacedActor:
-    """What the compiler knows of an actor that answered; `probe` lets only actors of the driver's node pass."""
-    devices = tuple(f"{kind.lower()}:{index}" for kind, indices in info.accelerators.items() for index in indices)
-    return PlacedActor(info.class_name, node=_home(options), devices=devices, actor_id=info.actor_id)
-
-
-def _home(options: CompileOptions) -> str:
-    """The node of the driver."""
-    return options.topology.driver_node if isinstance(options.topology, Topology) else LOCAL_NODE
-
-
-def _with_id(result: PipelineResult, graph: str) -> dict[str, Program]:
-    """The programs under a name of their own: the IR's says what a graph is, not which of its compilations runs."""
-    programs = cast("Mapping[str, Program]", result.products["programs"])
-    return {symbol: dataclasses.replace(program, graph=graph) for symbol, program in programs.items()}
-
-
-def _default_pipeline(options: CompileOptions) -> str:
-    pipeline = DEFAULT_PIPELINE
-    if options.overlap_gpu_communication:
-        pipeline = pipeline.replace("overlap-comm", "overlap-comm{streams}")
-    if options.buffer_size_bytes not in (None, DAGContext().buffer_size_bytes):
-        size = f"{{static-slot-bytes={options.buffer_size_bytes}}}"
-        pipeline = pipeline.replace("allocate-channels", f"allocate-channels{size}")
-    return pipeline
-
-
-def _run(unit: Unit, pipeline: str | None, options: CompileOptions, *, actors_live: bool = False) -> PipelineResult:
-    """Run the passes; where actors live already, the topology has to agree. `options` have their files read."""
-    cost = options.profile if isinstance(options.profile, CostModel) else CostModel()
-    if isinstance(options.topology, Topology):
-        place_actors(unit.module, options.topology, movable=not actors_live)
-        cost = dataclasses.replace(cost, topology=options.topology)
-    passes = passes_of(_default_pipeline(options) if pipeline is None else pipeline)
-    manager = PassManager(passes, verify_each=options.verify_each, dump_dir=options.dump_dir, cost=cost)
-    result = manager.run(unit)
-    for text in dict.fromkeys(remark.text for remark in result.remarks if remark.kind == UNKNOWN_TIME):
-        warnings.warn(text, stacklevel=_frames_of_cgc())
-    return result
-
-
-def _frames_of_cgc() -> int:
-    """How many frames there are up to the user's, as `warnings.warn` counts in the function that calls this."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("cgc."):
-        frame, level = frame.f_back, level + 1
-    return level

@@ -77,7 +77,7 @@ def _experimental_compile(
             buffer_size_bytes=_buffer_size_bytes,
             enable_asyncio=enable_asyncio,
             ignore_surplus_inputs=True,
-        max_inflight_executions=_max_inflight_executions,
+            max_inflight_executions=_max_inflight_executions,
             max_buffered_results=_max_buffered_results,
             overlap_gpu_communication=_overlap_gpu_communication,
             default_communicator=_default_communicator,

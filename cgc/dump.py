@@ -20,8 +20,6 @@ import difflib
 import importlib
 import importlib.util
 import json
-import shutil
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -255,15 +253,15 @@ def _dot(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[
 
 
 def _svg(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[str, str]:
+    from cgc.backend.drawing import draw
     from cgc.backend.graphviz import to_dot
 
-    program = shutil.which("dot")
-    if program is None:
-        raise UsageError("--emit svg needs Graphviz's `dot` program; --emit dot does not")
-    done = subprocess.run([program, "-Tsvg"], input=to_dot(result.unit.module, cost).encode(), capture_output=True)
-    if done.returncode != 0:
-        raise UsageError(f"{program} failed: {done.stderr.decode().strip()}")
-    return "schedule.svg", done.stdout.decode()
+    try:
+        return "schedule.svg", draw(to_dot(result.unit.module, cost), "svg").decode()
+    except FileNotFoundError as error:
+        raise UsageError(f"--emit svg: {error}; --emit dot does not need it") from None
+    except ValueError as error:
+        raise UsageError(f"--emit svg: {error}") from None
 
 
 def _plan(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[str, str]:

@@ -18,7 +18,7 @@ import ray
 from rich.console import Console
 
 import cgc
-from cgc.api import render
+from cgc.backend.drawing import draw
 from tools.bench.cases import CASE_BY_NAME, Case
 from tools.bench.contenders import CONTENDERS, stop_actors
 from tools.bench.measure import QUICK, measure, start_ray, table
@@ -58,7 +58,7 @@ def _show(case: Case, folder: Path) -> None:
         (folder / "programs.txt").write_text(programs + "\n")
         (folder / "schedule.dot").write_text(graph.schedule())
         if shutil.which("dot"):
-            render(graph.schedule(), folder / "schedule.svg")
+            (folder / "schedule.svg").write_bytes(draw(graph.schedule(), "svg"))
     stop_actors(actors)
 
 

@@ -4,10 +4,11 @@ import pytest
 from ray.dag import InputNode, MultiOutputNode
 
 import cgc
-from cgc.api import CompileOptions, _default_pipeline
+from cgc.compilation import default_pipeline
 from cgc.errors import IRVerifyError
 from cgc.ir import ChannelOp, Unit, graphs_of, parse_module, print_module, verify_module
 from cgc.ir.abstract import abstract_actor
+from cgc.options import CompileOptions
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.manager import PassManager
 from cgc.passes.registry import passes_of
@@ -247,7 +248,7 @@ def test_the_buffer_size_of_the_public_options_is_that_of_static_slots(size, slo
         dag = a.f.bind(inp).with_tensor_transport(transport="shm", _static_shape=True)
     unit = cgc.lower(dag, buffer_size_bytes=size, pipeline="verify-graph").unit
     text = print_module(unit.module).replace("!cgc.tensor<default", "!cgc.tensor<default, [64, 16], float32")
-    passes = passes_of(_default_pipeline(CompileOptions(buffer_size_bytes=size)))
+    passes = passes_of(default_pipeline(CompileOptions(buffer_size_bytes=size)))
     parsed = Unit(parse_module(text))
     PassManager(passes).run(parsed)
     channel = [op for op in parsed.module.walk() if isinstance(op, ChannelOp)][-1]

@@ -57,7 +57,7 @@ def main() -> int:
 
 def measure(shape: str, *, verify: bool) -> dict[str, Any]:
     """Compile one pipeline in this process, and predict what it costs."""
-    from cgc.api import DEFAULT_PIPELINE
+    from cgc.compilation import DEFAULT_PIPELINE
     from cgc.ir import graphs_of
     from cgc.ir.importer import import_graph
     from cgc.passes.analysis.cost import CostModel
