@@ -64,6 +64,7 @@ def test_a_description_that_is_too_large_for_a_slot():
     ]
     with running(graph, [Actor.remote()]) as driver:
         ray.get(driver.execute(1))
+        eventually(lambda: driver.status()[0].activity == "waiting", "it waits for the next message")
         (status,) = of(driver).statuses
         assert status.operation.endswith(f"({graph.operations['a0'][0].location})")
 
