@@ -126,12 +126,12 @@ def unsendable(value: Any, name: str, error: Exception) -> ErrorValue:
     """What is sent instead of a value that cannot be pickled."""
     kind = type(value)
     told = TypeError(f"the result of {name} cannot be sent: {kind.__module__}.{kind.__qualname__}: {error}")
-    return ErrorValue.from_exception(told.with_traceback(error.__traceback__), name, skip_frames=0)
+    return ErrorValue.from_exception(told.with_traceback(error.__traceback__), name)
 
 
 def unreadable(name: str, error: Exception) -> ErrorValue:
     """What is read instead of a value that cannot be unpickled: the same exception, with the node's name."""
-    return ErrorValue.from_exception(error, name, note="while deserialising the value", skip_frames=0)
+    return ErrorValue.from_exception(error, name, note="while deserialising the value")
 
 
 def unplaceable(name: str, reason: str) -> ErrorValue:
@@ -198,7 +198,7 @@ def _link_copy(operation: Copy, crossing: Crossing, registers: Registers, names:
         try:
             moved = value if type(value) is ErrorValue else move(value)
         except Exception as error:
-            moved = ErrorValue.from_exception(error, name, skip_frames=0)
+            moved = ErrorValue.from_exception(error, name)
         for register in drop:
             registers[register] = None
         registers[target] = moved
@@ -334,7 +334,7 @@ def _link_call(operation: Call, instance: Any, registers: Registers) -> Step:
     def failed(error: BaseException) -> ErrorValue:
         if isinstance(error, ray_internals.INTENDED_EXITS):
             raise ActorExitRequest(f"{name}: {type(error).__name__}: {error}") from error
-        return ErrorValue.from_exception(error, name, note=note, instance=instance, skip_frames=2 + method.own_frames)
+        return ErrorValue.from_exception(error, name, note=note, instance=instance)
 
     if operation.effect:
         return call_for_effect

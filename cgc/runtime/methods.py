@@ -28,12 +28,10 @@ class BoundMethod:
     Attributes:
         name: For messages: `Worker.fwd`, or `preprocess` for a remote function.
         call: Takes the method's arguments, returns its result or raises what it raises.
-        own_frames: Frames of `call` itself at the outer end of a traceback.
     """
 
     name: str
     call: Callable[..., Any]
-    own_frames: int = 0
 
 
 def bind_method(instance: Any, operation: Call) -> BoundMethod:
@@ -58,7 +56,7 @@ def bind_method(instance: Any, operation: Call) -> BoundMethod:
             f"{_at(operation)}{name} is an async method, but Ray gave its actor no event loop, which it does only for"
             " classes that have async methods; define the method in the class"
         )
-    return BoundMethod(name, functools.partial(_call_on_loop, loop, method), own_frames=1)
+    return BoundMethod(name, functools.partial(_call_on_loop, loop, method))
 
 
 def _call_on_loop(loop: asyncio.AbstractEventLoop, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -78,12 +76,7 @@ async def _outcome(
     try:
         return await method(*args, **kwargs), None
     except BaseException as error:
-        return None, _without_outermost_frame(error)
-
-
-def _without_outermost_frame(error: BaseException) -> BaseException:
-    traceback = error.__traceback__
-    return error.with_traceback(None if traceback is None else traceback.tb_next)
+        return None, error
 
 
 def _at(operation: Call) -> str:

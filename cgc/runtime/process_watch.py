@@ -22,6 +22,9 @@ from pathlib import Path
 FALLBACK_INTERVAL = 0.05
 """Seconds between looks at processes without a pidfd."""
 
+NO_WATCH = 0
+"""A token that `ProcessWatcher.watch` never returns."""
+
 logger = logging.getLogger(__name__)
 
 

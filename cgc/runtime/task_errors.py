@@ -10,13 +10,19 @@ from __future__ import annotations
 import functools
 import os
 import traceback
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import ray
+import ray.cloudpickle
 from ray.exceptions import RayTaskError
 
+import cgc
 from cgc.runtime import ray_internals
+
+_OURS = tuple(str(Path(file).parent) + os.sep for file in (cgc.__file__, ray.cloudpickle.__file__))
+"""Directories of the code through which cgc calls and pickles what users give it."""
 
 
 class ErrorValue:
@@ -28,11 +34,9 @@ class ErrorValue:
         self.blob = blob
 
     @classmethod
-    def from_exception(
-        cls, error: BaseException, where: str, *, note: str = "", instance: Any = None, skip_frames: int = 1
-    ) -> ErrorValue:
+    def from_exception(cls, error: BaseException, where: str, *, note: str = "", instance: Any = None) -> ErrorValue:
         """
-        Wrap `error` like Ray wraps a task's: with its traceback, process and actor.
+        Wrap `error` like Ray wraps a task's: with its traceback from the user's first frame on, process and actor.
 
         Args:
             error: What was raised. Not an `Exception` (KeyboardInterrupt, say): it travels as a RuntimeError, so that
@@ -40,9 +44,8 @@ class ErrorValue:
             where: Name of the operation, for the error's head line: `A.fwd`.
             note: One more line, for example the node and its source line.
             instance: The actor's instance.
-            skip_frames: Innermost frames of cgc at the outer end of the traceback, which tell the user nothing.
         """
-        text = _format_traceback(error, skip_frames)
+        text = _format_traceback(error)
         if note:
             text += f"  {note}\n"
         cause = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
@@ -76,11 +79,11 @@ def fresh_copy(error: Exception) -> Exception:
     return copy
 
 
-def _format_traceback(error: BaseException, skip_frames: int) -> str:
+def _format_traceback(error: BaseException) -> str:
+    """Without the frames that lead to the user's code, which tell the user nothing."""
     frames: TracebackType | None = error.__traceback__
-    for _ in range(skip_frames):
-        if frames is not None:
-            frames = frames.tb_next
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OURS):
+        frames = frames.tb_next
     return "".join(traceback.format_exception(type(error), error, frames))
 
 

@@ -23,7 +23,7 @@ from cgc.runtime import _core, protocol, ray_internals
 from cgc.runtime.alloc import Home
 from cgc.runtime.link import ActorExitRequest, Step, link
 from cgc.runtime.measure import Recorder, Sample
-from cgc.runtime.process_watch import watcher
+from cgc.runtime.process_watch import NO_WATCH, watcher
 from cgc.runtime.program import Program
 
 if TYPE_CHECKING:
@@ -141,12 +141,13 @@ def _serve(
 ) -> None:
     """The thread: run until the arena is closed, then leave nothing behind."""
     participant = order.participant
-    watch = watcher.watch(
-        order.driver_pid,
-        lambda: _ignore(arena.close(protocol.CLOSED_BY_DRIVER_DEATH, protocol.DRIVER_PARTICIPANT)),
-    )
+    watch = NO_WATCH
     leaving_because = ""
     try:
+        watch = watcher.watch(
+            order.driver_pid,
+            lambda: _ignore(arena.close(protocol.CLOSED_BY_DRIVER_DEATH, protocol.DRIVER_PARTICIPANT)),
+        )
         if groups is not None:
             groups.join(arena, participant)
         arena.set_state(participant, protocol.STATE_RUNNING)

@@ -168,6 +168,7 @@ def test_values_that_cannot_be_sent_are_errors_of_that_execution(actors):
         with pytest.raises(TypeError, match=r"call apply on @a0 \(test.py:\d+\).*_thread.lock") as caught:
             ray.get(bad)
         assert isinstance(caught.value, RayTaskError)
+        assert 'File "' not in str(caught.value), "the way through cgc and the pickler tells the user nothing"
         with pytest.raises(TypeError, match=r"input of the graph, a _thread.lock"):
             driver.execute(threading.Lock())
         later, _ = driver.execute(lambda _: "later")

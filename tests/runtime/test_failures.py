@@ -113,7 +113,7 @@ def test_a_blocked_get_wakes_at_once():
     ray.get(gate.wait.remote("blocked entered"))
     pid = driver.infos["a0"].pid
     threading.Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
-    with pytest.raises(ActorDiedError, match=f"pid: {pid}"):
+    with pytest.raises(ActorDiedError, match=f"pid {pid}"):
         ray.get(refs[0], timeout=DEADLINE)
     driver.teardown()
 
@@ -190,6 +190,7 @@ def test_a_failure_of_cgc_itself_in_a_worker_is_shown():
     actor, other = Actor.remote(), Actor.remote()
     driver = start(chain("echo", "echo"), [actor, other])
     graph = driver.get_id()
+    assert ray.get(driver.execute(0)) == 0  # the threads have begun
 
     def sabotage(_: Any) -> None:
         (thread,) = (t for t in threading.enumerate() if t.name == f"cgc-{graph}-a0")
