@@ -80,7 +80,22 @@ class AsyncRestartingDriver(Recovery[AsyncDriver]):
 
     async def result(self, execution: int, output: int) -> Any:
         """One output, for the future of it."""
-        entry = self._executions[execution]
+        try:
+            value = await self._outcome(self._executions[execution], output)
+        except asyncio.CancelledError:  # it can be awaited again
+            raise
+        except BaseException:
+            self._claimed(execution, output)
+            raise
+        self._claimed(execution, output)
+        return value
+
+    def drop(self, execution: int, output: int) -> None:
+        """A future went out of scope. May be called by the garbage collector anywhere, so it only leaves a note."""
+        self._dropped.append((execution, output))
+
+    async def _outcome(self, entry: _Execution, output: int) -> Any:
+        """One output, from as many drivers as it takes."""
         while True:
             source, driver = entry.outputs[output], entry.driver
             assert source is not None, "a future is awaited once"
@@ -88,23 +103,12 @@ class AsyncRestartingDriver(Recovery[AsyncDriver]):
                 await self._run_again(entry)
                 continue
             try:
-                value = await source
+                return await source
             except ENDED as error:
-                if not isinstance(error, ray.exceptions.RayTaskError):
-                    if entry.driver is driver:
-                        entry.death = fresh_copy(error)
-                    continue
-                self._claimed(execution, output)
-                raise
-            except Exception:
-                self._claimed(execution, output)
-                raise
-            self._claimed(execution, output)
-            return value
-
-    def drop(self, execution: int, output: int) -> None:
-        """A future went out of scope. May be called by the garbage collector anywhere, so it only leaves a note."""
-        self._dropped.append((execution, output))
+                if isinstance(error, ray.exceptions.RayTaskError):
+                    raise
+                if entry.driver is driver:
+                    entry.death = fresh_copy(error)
 
     async def _recovered(self) -> AsyncDriver:
         """The present driver, after the recovery that is going on; raises why the graph could not be restarted."""

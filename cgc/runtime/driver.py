@@ -33,7 +33,7 @@ from cgc.runtime.cluster import PROBE_TIMEOUT, ActorInfo, probe
 from cgc.runtime.diagnosis import STACK_TIMEOUT, patience_after
 from cgc.runtime.inlets import Inlets
 from cgc.runtime.measure import Sample
-from cgc.runtime.outlets import PENDING, BufferFullError, Outlets
+from cgc.runtime.outlets import BufferFullError, Outlets
 from cgc.runtime.program import DRIVER, Program
 from cgc.runtime.refs import GraphRef, OutputRef
 from cgc.runtime.session import Session
@@ -348,8 +348,7 @@ class Driver(BaseDriver):
 
     def has_arrived(self, execution: int, output: int) -> bool:
         """Whether an output is here, or was handed out: whether `fetch` can do without actors."""
-        record = self._outlets.records.get(execution)
-        return record is None or record[output] is not PENDING
+        return self._outlets.has_arrived(execution, output)
 
     def drop(self, execution: int, output: int) -> None:
         """A ref went out of scope unread. May be called by the garbage collector anywhere, so it only leaves a note."""

@@ -123,6 +123,13 @@ class Outlets:
         self.give_up(execution, output)
         return value
 
+    def has_arrived(self, execution: int, output: int) -> bool:
+        """Whether `claim` need not read: an output that has arrived, or is an input, may wait for effects still."""
+        record = self.records.get(execution)
+        if record is None or record[output] is GONE or type(record[output]) is ErrorValue:
+            return True
+        return not any(record[place] is PENDING for place in (output, *self.effects))
+
     def give_up(self, execution: int, output: int) -> None:
         """Nobody will claim this output any more. Idempotent."""
         record = self.records.get(execution)

@@ -129,6 +129,27 @@ def test_outputs_that_were_read_are_not_delivered_again():
             ray.get(first)
 
 
+def test_an_output_that_is_the_input_waits_for_leaf_calls_that_run_again():
+    gate = Gate.remote()
+    (actor,) = restartable(1)
+
+    def block(_: Any) -> None:
+        ray.get(gate.open.remote("running"))
+        ray.get(gate.wait.remote("go on"))
+
+    def effect(inp: Any, actor: Any) -> Any:
+        actor.apply.bind(inp)
+        return MultiOutputNode([inp, actor.echo.bind(inp)])
+
+    with compiled(effect, actor, allow_leaf_nodes=True, **AGAIN) as graph:
+        passed_on, echoed = graph.execute(block)
+        ray.get(gate.wait.remote("running"))
+        kill(actor)
+        ray.get(gate.open.remote("go on"))
+        assert ray.get(passed_on) is block
+        assert callable(ray.get(echoed))
+
+
 def test_as_many_unfinished_executions_as_may_be_in_flight():
     gate = Gate.remote()
     left, right = restartable(2)
@@ -277,6 +298,7 @@ def test_awaited_executions_fail_without_idempotence_and_later_ones_work():
         with pytest.raises(ActorDiedError):
             await future
         assert await (await graph.execute_async(lambda _: 1)) == 1
+        assert graph._driver._executions == {}
 
     with compiled(apply, actor, enable_asyncio=True, **RESTART) as graph:
         asyncio.run(program(graph))
