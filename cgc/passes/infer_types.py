@@ -11,7 +11,7 @@ no transport that needs a communicator ends at the driver. A violation is a `Gra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cgc.errors import GraphError
@@ -93,9 +93,9 @@ def _problems(
                 " sends or gets"
             )
         elif kind in NEEDS_DEVICE and not (has_gpu(actors[ends[0]]) and has_gpu(actors[receiver])):
-            without = " and ".join(end for end in (ends[0], receiver) if not has_gpu(actors[end]))
+            without = [end for end in (ends[0], receiver) if not has_gpu(actors[end])]
             found.append(
-                f"{describe(value, driver)} cannot go from {ends[0]} to {receiver} via {kind}: {without} has no GPU;"
+                f"{describe(value, driver)} cannot go from {ends[0]} to {receiver} via {kind}: {_no_gpu(without)};"
                 " use transport 'auto' or 'shm', or create the actors with num_gpus=1"
             )
     return found
@@ -110,8 +110,13 @@ def _settle_collective(operation: CollectiveOp, actors: Mapping[str, ActorOp]) -
     name = operation.name.removeprefix("cgc.")
     return [
         f"{name} of {', '.join(operation.participant_names)} via {operation.transport.kind.data}:"
-        f" {', '.join(without)} has no GPU; create the actors with num_gpus=1, or pass a communicator for CPU tensors"
+        f" {_no_gpu(without)}; create the actors with num_gpus=1, or pass a communicator for CPU tensors"
     ]
+
+
+def _no_gpu(actors: Sequence[str]) -> str:
+    *others, last = actors
+    return f"{', '.join(others)} and {last} have no GPU" if others else f"{last} has no GPU"
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from typing import Any
 PROGRAM_VERSION = 1
 DRIVER = "driver"
 
+_LONGEST_CONSTANT = 40
+"""Characters; longer ones are shown by their type."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelSpec:
@@ -86,8 +89,20 @@ class Constant:
     value: Any
 
     def __str__(self) -> str:
-        text = repr(self.value)
-        return text if len(text) <= 40 else f"<{type(self.value).__name__}>"
+        text = repr(self.value) if _is_plain(self.value) else ""
+        return text if 0 < len(text) <= _LONGEST_CONSTANT else f"<{type(self.value).__name__}>"
+
+
+def _is_plain(value: Any, depth: int = 3) -> bool:
+    """True if `repr` runs no code of users, is the same in every run, and takes no time worth mentioning."""
+    if type(value) is int:
+        return value.bit_length() <= 4 * _LONGEST_CONSTANT
+    if type(value) in (str, bytes):
+        return len(value) <= _LONGEST_CONSTANT
+    if type(value) in (list, tuple, dict) and depth and len(value) <= _LONGEST_CONSTANT:
+        items = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        return all(_is_plain(item, depth - 1) for item in items)
+    return value is None or type(value) in (bool, float, complex)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,27 @@ def test_constants_are_the_users_own_objects(programs):
     assert dict(call.kwargs)["factor"].value == [1, 2]
 
 
+class Unreadable:
+    def __repr__(self):
+        raise RuntimeError("no code of users runs to print a program")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ([1, ("a", 2.5), {"key": None}], "[1, ('a', 2.5), {'key': None}]"),
+        ("x" * 39, "<str>"),
+        (10**5000, "<int>"),
+        ({"b", "a"}, "<set>"),  # its order changes from run to run
+        (object(), "<object>"),  # and so does an address
+        (Unreadable(), "<Unreadable>"),
+        ([Unreadable()], "<list>"),
+    ],
+)
+def test_constants_print_alike_in_every_run(value, text):
+    assert str(runtime.Constant(value)) == text
+
+
 def test_keywords_may_be_constants_and_values(programs):
     call = next(o for o in programs("constants_and_keywords")["b"].operations if isinstance(o, runtime.Call))
     assert [(keyword, type(argument)) for keyword, argument in call.kwargs] == [

@@ -58,7 +58,7 @@ def test_nccl_to_an_actor_without_gpu_names_both_ends():
 
 def test_nccl_between_actors_without_gpus_names_both():
     other = abstract_actor("Stage", name="other")
-    assert "cpu and other has no GPU" in _error(CPU, other, transport="nccl")
+    assert "cpu and other have no GPU" in _error(CPU, other, transport="nccl")
 
 
 def test_nccl_to_the_driver_is_refused():
