@@ -71,6 +71,7 @@ class Unreadable:
         (Unreadable(), "<Unreadable>"),
         ([Unreadable()], "<list>"),
     ],
+    ids=["containers", "long", "huge", "set", "object", "unreadable", "within"],
 )
 def test_constants_print_alike_in_every_run(value, text):
     assert str(runtime.Constant(value)) == text
