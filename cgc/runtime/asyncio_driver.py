@@ -9,8 +9,8 @@ and hand them to the loops that wait for them (async_results.py).
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from cgc.runtime import _core
@@ -33,9 +33,9 @@ class AsyncDriver(BaseDriver):
         self._unclaimed: dict[int, int] = {}
         """Outputs of each execution in flight that were neither awaited nor dropped."""
         self._dropped: deque[tuple[int, int]] = deque()
-        self._queued: deque[None] = deque()
-        """One entry for each submission that the helper thread has not finished."""
-        self._helper = ThreadPoolExecutor(1, f"cgc-{program.graph}-submit")
+        self._queued: dict[concurrent.futures.Future[int], None] = {}
+        """Submissions that the helper thread has not finished."""
+        self._helper = concurrent.futures.ThreadPoolExecutor(1, f"cgc-{program.graph}-submit")
         self._results.start(f"cgc-{program.graph}-results")
 
     def execute(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -55,8 +55,7 @@ class AsyncDriver(BaseDriver):
         try:
             execution = self._submit_at_once(futures, args, kwargs)
             if execution is None:
-                self._queued.append(None)
-                execution = await loop.run_in_executor(self._helper, self._submit_in_turn, futures, args, kwargs)
+                execution = await self._submit_by_helper(futures, args, kwargs)
         except _core.ChannelClosed:
             failure = await loop.run_in_executor(None, self._session.failure)
             if self._session.is_down:
@@ -94,13 +93,33 @@ class AsyncDriver(BaseDriver):
         finally:
             self._submit_lock.release()
 
+    async def _submit_by_helper(
+        self, futures: list[asyncio.Future[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> int:
+        """Submit in the helper thread; what that submits after a cancellation, nobody waits for."""
+        try:
+            turn = self._helper.submit(self._submit_in_turn, futures, args, kwargs)
+        except RuntimeError:  # the thread has ended, with the graph
+            if self._session.is_down:
+                raise _core.ChannelClosed from None
+            raise
+        self._queued[turn] = None
+        turn.add_done_callback(self._queued.pop)
+        try:
+            return await asyncio.wrap_future(turn)
+        except asyncio.CancelledError:
+            turn.add_done_callback(self._drop_all)
+            raise
+
+    def _drop_all(self, turn: concurrent.futures.Future[int]) -> None:
+        """Give up all outputs of what was submitted, if it was."""
+        if not turn.cancelled() and turn.exception() is None:
+            self._dropped.extend((turn.result(), output) for output in range(self._outlets.outputs))
+
     def _submit_in_turn(self, futures: list[asyncio.Future[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
         """Submit in the helper thread, after those that came before."""
-        try:
-            with self._submit_lock:
-                return self._submit(futures, args, kwargs, -1.0)
-        finally:
-            self._queued.popleft()
+        with self._submit_lock:
+            return self._submit(futures, args, kwargs, -1.0)
 
     def _submit(
         self, futures: list[asyncio.Future[Any]], args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float

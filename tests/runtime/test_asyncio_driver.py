@@ -124,6 +124,23 @@ def test_cancelled_and_dropped_futures_release_their_place(actors, gate):
         asyncio.run(run())
 
 
+def test_cancelled_submissions_of_large_inputs_release_their_place(actors):
+    large = np.zeros(1 << 18)
+    with running(chain("echo"), actors[:1], enable_asyncio=True, max_inflight_executions=2) as driver:
+
+        async def run() -> None:
+            for _ in range(6):
+                task = asyncio.create_task(driver.execute_async(large))
+                await asyncio.sleep(0)  # it has begun, and waits for the helper thread
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            assert len(await result(driver, large)) == len(large)
+            assert driver._queued == {}
+
+        asyncio.run(run())
+
+
 def test_max_inflight_executions(actors):
     with running(chain("echo"), actors[:1], enable_asyncio=True, max_inflight_executions=2) as driver:
 
@@ -234,8 +251,9 @@ def test_teardown_wakes_those_who_wait(actors, gate):
             await asyncio.wait_for(waiting, DEADLINE)
         await gate.open.remote("teardown")
         await closing
-        with pytest.raises(RayChannelError, match="torn down"):
-            await driver.execute_async(1)
+        for value in (1, bytes(1 << 21)):  # submitted by the loop, and by the helper thread
+            with pytest.raises(RayChannelError, match="torn down"):
+                await driver.execute_async(value)
 
     asyncio.run(run())
 
