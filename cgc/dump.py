@@ -19,6 +19,8 @@ import dataclasses
 import difflib
 import importlib
 import importlib.util
+import inspect
+import io
 import json
 import sys
 import traceback
@@ -45,6 +47,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 COMPILE_ERROR = 1
 USAGE_ERROR = 2
+INTERRUPTED = 130
 
 
 class UsageError(Exception):
@@ -75,8 +78,12 @@ class _Recorder:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # For terminals that have no µ.
     try:
-        return _run(options)
+        code = _run(options)
+        sys.stdout.flush()
+        return code
     except UsageError as error:
         print(f"cgc-dump: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -86,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return COMPILE_ERROR
+    except KeyboardInterrupt:
+        print("cgc-dump: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return 0
@@ -114,17 +124,26 @@ def load_unit(source: str) -> Unit:
         CgcError: It is no graph, or no IR.
     """
     if source == "-":
-        return Unit(parse_module(sys.stdin.read(), "<stdin>"))
+        return _parsed(0, "<stdin>")
     place, colon, name = source.rpartition(":")
+    if colon and not place:
+        raise UsageError(f"say where {name!r} is: FILE.py:NAME or module:NAME")
     if colon and not Path(source).exists():
         return _unit_of_object(_module(place), name, source)
     if source.endswith(".py"):
         raise UsageError(f"say what in {source} to compile: {source}:NAME{_names_in(_module(source))}")
+    return _parsed(source, source)
+
+
+def _parsed(file: str | int, name: str) -> Unit:
+    """The unit of an IR file, or of a file descriptor."""
     try:
-        return Unit(parse_module(Path(source).read_text(), source))
+        with open(file, encoding="utf-8-sig", closefd=isinstance(file, str)) as opened:
+            text = opened.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"cannot read {source}: {reason}") from error
+        raise UsageError(f"cannot read {name!r}: {reason}") from error
+    return Unit(parse_module(text, name))
 
 
 def default_passes(unit: Unit) -> list[Pass]:
@@ -149,6 +168,8 @@ def _run(options: argparse.Namespace) -> int:
         raise UsageError("say what to compile: FILE.py:NAME, module:NAME, an IR file, or -")
     if options.before and options.pass_name in (None, "all"):
         raise UsageError("--before needs --pass NAME")
+    if (options.before or options.diff) and "ir" not in (options.emit or ["ir"]):
+        raise UsageError(f"{'--before' if options.before else '--diff'} is for --emit ir")
     selected = options.pass_name
     if selected not in (None, "all", *PASSES):
         raise UsageError(unknown_pass(selected))
@@ -228,15 +249,18 @@ def _diff(before: State, after: State) -> str:
 
 
 def _write(text: str, name: str, output: str | None) -> None:
-    if output is None:
-        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
-        return
-    directory = Path(output)
+    text = text if text.endswith("\n") else f"{text}\n"
+    where = "standard output" if output is None else str(Path(output, name))
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_text(text if text.endswith("\n") else f"{text}\n")
+        if output is None:
+            sys.stdout.write(text)
+            return
+        Path(output).mkdir(parents=True, exist_ok=True)
+        Path(where).write_text(text, encoding="utf-8")
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise UsageError(f"cannot write {directory / name}: {error.strerror}") from error
+        raise UsageError(f"cannot write {where}: {error.strerror}") from error
 
 
 def _programs(result: PipelineResult, states: list[State], cost: CostModel) -> tuple[str, str]:
@@ -368,8 +392,10 @@ def _module(place: str) -> ModuleType:
         if error.name is not None and place.startswith(error.name):
             raise UsageError(f"there is no module {place}; an IR file or FILE.py:NAME would also do") from error
         raise _user_error(f"{place} does not import") from error
-    except Exception as error:
-        raise _user_error(f"{place} does not import") if not isinstance(error, UsageError) else error from error
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _user_error(f"{place} does not import") from error
     return module
 
 
@@ -384,8 +410,15 @@ def _unit_of_object(module: ModuleType, name: str, source: str) -> Unit:
         dag = found() if callable(found) and not _is_node(found) else found
     except CgcError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _user_error(f"{source} failed") from error
+    if not _is_node(dag):
+        if inspect.iscoroutine(dag):
+            dag.close()
+        raise CgcError(
+            f"{source} gives no graph: expected a ray.dag node (what `.bind` or MultiOutputNode gives),"
+            f" got {type(dag).__name__}"
+        )
     return import_graph(dag, name=name, max_inflight=10)
 
 

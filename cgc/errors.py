@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+_SHOWN_AROUND = 120
+"""Characters of a long line that an error shows on both sides of its position."""
+
 
 class CgcError(Exception):
     """Base of all errors that cgc raises on its own."""
@@ -53,9 +56,7 @@ class SourceError(CgcError):
     """
 
     def __init__(self, reason: str, file: str, line: int, column: int, source: str = "", width: int = 1) -> None:
-        # A tab before the caret stays a tab, so that the caret is below its column in any terminal.
-        indent = "".join("\t" if character == "\t" else " " for character in source[: column - 1])
-        caret = f"\n{source}\n{indent}{'^' * max(width, 1)}" if source else ""
+        caret = f"\n{_marked(source, column - 1, max(width, 1))}" if source else ""
         place = f"{file}:{line}:{column}" if line else file
         super().__init__(f"{place}: error: {reason}{caret}")
         self.reason = reason
@@ -63,6 +64,17 @@ class SourceError(CgcError):
         self.line = line
         self.column = column
         self.source = source
+
+
+def _marked(source: str, start: int, width: int) -> str:
+    """The line with carets below `width` characters from `start` on; what is far from them is left out."""
+    if len(source) > 2 * _SHOWN_AROUND:
+        first, last = max(start - _SHOWN_AROUND, 0), start + _SHOWN_AROUND
+        head, tail = "…" if first else "", "…" if last < len(source) else ""
+        source, start = f"{head}{source[first:last]}{tail}", start - first + len(head)
+    # A tab before the caret stays a tab, so that the caret is below its column in any terminal.
+    indent = "".join("\t" if character == "\t" else " " for character in source[:start])
+    return f"{source}\n{indent}{'^' * min(width, max(len(source) - start, 1))}"
 
 
 class IRParseError(SourceError):

@@ -44,7 +44,7 @@ def open_settings(path: str | os.PathLike[str]) -> Iterator[Section]:
     """
     path = os.fspath(path)
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise SourceError(f"cannot read it: {reason}", path, 0, 0) from error
@@ -77,7 +77,7 @@ class Section:
         value = self._get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.fail(f"{key} is a number, got {value!r}", key)
-        if not (value > 0 or (value == 0 and not positive)) or value == float("inf"):
+        if not (0 < value <= sys.float_info.max or (value == 0 and not positive)):
             self.fail(f"{key} must be {'positive' if positive else 'a number from 0 on'}, got {value!r}", key)
         return float(value)
 
@@ -140,9 +140,22 @@ class Section:
         return self._inner[-1]
 
 
+class _TwiceError(Exception):
+    """An object of JSON has two values for the key that the error holds."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _TwiceError(key)
+        found[key] = value
+    return found
+
+
 def _parse(path: str, text: str) -> dict[str, Any]:
     try:
-        content = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+        content = json.loads(text, object_pairs_hook=_unique) if path.endswith(".json") else tomllib.loads(text)
     except json.JSONDecodeError as error:
         _fail_at(path, text, error.lineno, error.colno, f"not JSON: {error.msg}")
     except tomllib.TOMLDecodeError as error:
@@ -150,6 +163,9 @@ def _parse(path: str, text: str) -> dict[str, Any]:
         found = re.fullmatch(r"line (\d+), column (\d+)\)", place)
         line, column = map(int, found.groups()) if found else (len(text.splitlines()), 1)
         _fail_at(path, text, line, column, f"not TOML: {reason}")
+    except (_TwiceError, RecursionError) as error:
+        reason = f"{error.args[0]!r} stands twice in it" if isinstance(error, _TwiceError) else "nested too deeply"
+        raise SourceError(reason, path, 0, 0) from None
     if not isinstance(content, dict):
         _fail_at(path, text, 1, 1, f"an object is expected, got a {type(content).__name__}")
     return content

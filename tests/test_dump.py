@@ -1,6 +1,7 @@
 """`cgc-dump` as a user calls it: what it prints, what it says about mistakes, and its exit codes."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -212,7 +213,10 @@ def test_help_has_examples(dump):
         (["{graphs}:chain", "--pass-pipeline", "infer-types", "--pass", "pair-comm"], 2, "none of the passes to run"),
         (["{graphs}:chains"], 2, "there is no 'chains' (did you mean 'chain'?); it has "),
         (["{graphs}"], 2, "graphs.py:NAME; it has "),
-        (["nothing.mlir"], 2, "cannot read nothing.mlir: No such file or directory"),
+        (["nothing.mlir"], 2, "cannot read 'nothing.mlir': No such file or directory"),
+        ([":chain"], 2, "say where 'chain' is: FILE.py:NAME or module:NAME"),
+        (["{graphs}:chain", "--diff", "--emit", "dot"], 2, "--diff is for --emit ir"),
+        (["{graphs}:chain", "--before", "--pass", "pair-comm", "--emit", "ascii"], 2, "--before is for --emit ir"),
         (["nothing.py:dag"], 2, "there is no file nothing.py"),
         (["no.such.module:dag"], 2, "there is no module no.such.module"),
         (["{graphs}:chain", "--pass-pipeline", "infer-types", "--emit", "dot"], 1, "has no schedule yet"),
@@ -299,3 +303,59 @@ def test_something_that_is_no_graph(dump, tmp_path):
     code, _, err = dump(f"{path}:dag")
     assert code == 1
     assert "expected a ray.dag node" in err
+
+
+@pytest.mark.parametrize(("value", "kind"), [("3", "int"), ("None", "NoneType"), ("later()", "coroutine")])
+def test_what_gives_no_graph_is_named(dump, tmp_path, recwarn, value, kind):
+    path = tmp_path / "user.py"
+    path.write_text(f"async def later(): ...\ndef build(): return {value}\n")
+    code, out, err = dump(f"{path}:build")
+    assert (code, out, len(err.splitlines()), recwarn.list) == (1, "", 1, [])
+    assert "user.py:build gives no graph: expected a ray.dag node" in err
+    assert err.endswith(f"got {kind}\n")
+
+
+@pytest.mark.parametrize("text", ["raise SystemExit\n", "def build(): raise SystemExit(0)\n"])
+def test_a_program_that_ends_itself_is_no_success(dump, tmp_path, text):
+    path = tmp_path / "user.py"
+    path.write_text(text)
+    code, out, err = dump(f"{path}:build")
+    assert (code, out) == (1, "")
+    assert "SystemExit" in err
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_is_no_error_of_the_tool(dump, tmp_path):
+    path = tmp_path / "user.py"
+    path.write_text("def build(): raise KeyboardInterrupt\n")
+    assert dump(f"{path}:build") == (130, "", "cgc-dump: interrupted\n")
+
+
+def test_a_byte_order_mark_and_windows_lines_are_read(dump, placed):
+    expected = dump(placed)
+    placed.write_bytes(b"\xef\xbb\xbf" + PLACED.replace("\n", "\r\n").encode())
+    assert dump(placed) == expected
+
+
+def test_streams_that_take_not_everything(placed):
+    command = [sys.executable, "-m", "cgc.dump"]
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    plan = subprocess.run([*command, placed, "--emit", "plan"], capture_output=True, text=True, env=plain)
+    assert (plan.returncode, plan.stderr) == (0, "")
+    assert r"busy \xb5s" in plan.stdout
+    strange = subprocess.run([*command, "-"], input=b"\xff\xfe", capture_output=True)
+    assert (strange.returncode, strange.stderr) == (2, b"cgc-dump: cannot read '<stdin>': it is no text\n")
+    with open("/dev/full", "w") as full:
+        late = subprocess.run([*command, placed], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert late.returncode == 2
+    assert late.stderr.startswith("cgc-dump: cannot write standard output: No space left on device")
+
+
+def test_errors_show_a_part_of_a_long_line(dump, tmp_path):
+    path = tmp_path / "long.mlir"
+    path.write_text("cgc.graph @g level = graph { " + " " * 5000 + "cgc.bdy" + " " * 5000)
+    code, _, err = dump(path)
+    head, line, caret = err.splitlines()
+    assert (code, len(line)) == (1, 242)
+    assert "unknown operation 'cgc.bdy'" in head
+    assert line[caret.index("^") :].startswith("cgc.bdy")

@@ -44,21 +44,11 @@ from cgc.runtime import program as runtime
 PASS_NAME = "emit-programs"
 
 
-class Unspelled:
-    """Stands for a constant that IR text has no object for; such a program can be read, not run."""
-
-    def __init__(self, summary: str) -> None:
-        self.summary = summary
-
-    def __repr__(self) -> str:
-        return f"<{self.summary}>"
-
-
 def emit_programs(graph: GraphOp, constants: ConstantTable) -> dict[str, runtime.Program]:
     """
     The program of each participant, by its symbol, in the order of the graph.
 
-    Constants that `constants` does not have (those of parsed text) become `Unspelled`.
+    Constants that `constants` does not have (those of parsed text) become `runtime.Unspelled`.
 
     Raises:
         PassError: An operation cannot be executed yet.
@@ -186,7 +176,7 @@ class _Emitter:
 
     def _constant(self, constant: ConstantAttr) -> Any:
         if isinstance(constant, OpaqueAttr) and constant.index.data >= len(self.constants):
-            return Unspelled(constant.summary.data)
+            return runtime.Unspelled(constant.summary.data)
         return self.constants.value(constant)
 
     def _channel(self, name: str) -> str:

@@ -26,6 +26,8 @@ from cgc.ir.base import CgcOp, file_location
 from cgc.ir.dialect import context
 from cgc.ir.lexer import IRLexer, IRToken
 
+_NO_OPERATION = "expected an operation: a module holds `cgc.graph @name level = … { … }`"
+
 
 def print_module(module: ModuleOp, *, locations: bool = True) -> str:
     """The module as text, without locations if asked for (for comparing what does not depend on files)."""
@@ -51,7 +53,8 @@ def parse_module(text: str, filename: str = "<text>") -> ModuleOp:
         finally:
             position = parser.pos
     except ParseError as error:
-        raise _located(error.msg, error.span.start, error.span.end, text, filename) from None
+        reason = _NO_OPERATION if error.msg == "Could not parse entire input!" else error.msg
+        raise _located(reason, error.span.start, error.span.end, text, filename) from None
     except VerifyException as error:
         # An attribute whose parameters are each well-formed but do not fit together.
         raise _located(str(error), position, position, text, filename) from None

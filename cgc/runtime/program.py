@@ -82,6 +82,16 @@ class Register:
         return f"r{self.index}"
 
 
+class Unspelled:
+    """Stands for a constant that IR text has no object for; such a program can be read, not run."""
+
+    def __init__(self, summary: str) -> None:
+        self.summary = summary
+
+    def __repr__(self) -> str:
+        return f"<{self.summary}>"
+
+
 @dataclass(frozen=True, slots=True)
 class Constant:
     """An argument that was bound as a plain Python value."""
@@ -102,7 +112,7 @@ def _is_plain(value: Any, depth: int = 3) -> bool:
     if type(value) in (list, tuple, dict) and depth and len(value) <= _LONGEST_CONSTANT:
         items = [*value.keys(), *value.values()] if isinstance(value, dict) else value
         return all(_is_plain(item, depth - 1) for item in items)
-    return value is None or type(value) in (bool, float, complex)
+    return value is None or type(value) in (bool, float, complex, Unspelled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,3 +101,21 @@ def test_bad_toml(tmp_path):
 def test_missing_profile(tmp_path):
     with pytest.raises(SourceError, match=r"nothing.json: error: cannot read it: No such file"):
         CostModel.load(str(tmp_path / "nothing.json"))
+
+
+def test_json_is_read_as_strictly_as_toml(tmp_path):
+    twice = _profile(tmp_path, '{"calls": {"S.f": 1, "S.f": 2}}')
+    with pytest.raises(SourceError, match=r"error: 'S\.f' stands twice in it"):
+        CostModel.load(twice)
+    huge = _profile(tmp_path, '{"default-call-us": 1' + "0" * 400 + "}")
+    with pytest.raises(SourceError, match="default-call-us must be a number from 0 on"):
+        CostModel.load(huge)
+    deep = _profile(tmp_path, "[" * 100_000)
+    with pytest.raises(SourceError, match="nested too deeply"):
+        CostModel.load(deep)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    path = tmp_path / "profile.toml"
+    path.write_bytes(b"\xef\xbb\xbfdefault-call-us = 3\r\n")
+    assert CostModel.load(path).default_call_us == 3
