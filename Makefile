@@ -41,6 +41,7 @@ bench: build ## run all benchmarks (BENCH_ARGS=--quick for a short run)
 
 lint: venv ## ruff, mypy --strict on cgc/, import-linter for the layers
 	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 

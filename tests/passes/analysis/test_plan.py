@@ -1,6 +1,7 @@
 """The plan of a small graph, by hand."""
 
 import re
+from pathlib import Path
 
 import pytest
 from ray.dag import InputNode, MultiOutputNode
@@ -109,3 +110,13 @@ def test_a_profile_that_lacks_methods_warns():
         ) as caught:
             function(dag, profile=CostModel({("Stage", "fwd"): 5.0}))
         assert caught[0].filename == __file__
+
+
+def test_the_document_shows_what_its_example_prints(tmp_path, monkeypatch, capsys):
+    text = (Path(__file__).parents[3] / "docs" / "planning.md").read_text()
+    example, shown, topology, profile, _ = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "cluster.toml").write_text(topology)
+    (tmp_path / "profile.toml").write_text(profile)
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    assert capsys.readouterr().out.startswith(shown.removesuffix("…\n"))
