@@ -78,12 +78,18 @@ class CompileOptions:
     def __post_init__(self) -> None:
         for option in ("max_inflight_executions", "max_buffered_results", "buffer_size_bytes"):
             value = getattr(self, option)
-            if value is not None and (not isinstance(value, int) or value <= 0):
+            if value is not None and not (_is_count(value) and value > 0):
                 raise ValueError(f"`{option}` must be a positive integer, found {value!r}")
+        if not (_is_count(self.max_channel_bytes) and self.max_channel_bytes >= 0):
+            raise ValueError(f"`max_channel_bytes` must be bytes, or 0 for no limit, found {self.max_channel_bytes!r}")
         for option in ("submit_timeout", "get_timeout"):
             value = getattr(self, option)
-            if value is not None and value < 0 and value != -1:
+            if value is not None and not (isinstance(value, int | float) and (value >= 0 or value == -1)):
                 raise ValueError(f"{option} must be seconds, or -1 for no time-out, got {value!r}")
+        for option in ("name", "pipeline"):
+            value = getattr(self, option)
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"`{option}` must be a string, found {value!r}")
         for option, kind in (("topology", Topology), ("profile", CostModel)):
             value = getattr(self, option)
             if not (value is None or isinstance(value, kind) or _is_path(value)):
@@ -129,6 +135,10 @@ class CompileOptions:
             topology=Topology.load(self.topology) if _is_path(self.topology) else self.topology,
             profile=CostModel.load(self.profile) if _is_path(self.profile) else self.profile,
         )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _is_path(value: object) -> TypeGuard[str | os.PathLike[str]]:

@@ -195,6 +195,22 @@ def test_options_object_and_unknown_option():
         cgc.compile(dag, max_inflight_executions=0)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"max_inflight_executions": True}, ValueError, "must be a positive integer, found True"),
+        ({"max_channel_bytes": -1}, ValueError, "`max_channel_bytes` must be bytes, or 0 for no limit, found -1"),
+        ({"get_timeout": "1"}, ValueError, "get_timeout must be seconds, or -1 for no time-out, got '1'"),
+        ({"submit_timeout": float("nan")}, ValueError, "submit_timeout must be seconds"),
+        ({"name": 5}, TypeError, "`name` must be a string, found 5"),
+        ({"pipeline": ["pair-comm"]}, TypeError, "`pipeline` must be a string"),
+    ],
+)
+def test_options_of_the_wrong_type(options, error, message):
+    with pytest.raises(error, match=message):
+        cgc.CompileOptions(**options)
+
+
 def test_context_settings_are_honoured():
     a = Worker.remote()
     with InputNode() as inp:
