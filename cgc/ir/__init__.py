@@ -29,7 +29,8 @@ from cgc.ir.attributes import (
 from cgc.ir.base import CgcOp, OperationError, file_location, location_text
 from cgc.ir.channel_ops import ChannelOp, ChannelReadOp, ReadOp, ReadStartOp, WriteOp
 from cgc.ir.dialect import CGC, context
-from cgc.ir.graph_ops import LEVELS, ActorOp, BodyOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp, TriggerOp
+from cgc.ir.graph_ops import LEVELS, ActorOp, BodyOp, CallOp, GraphOp, OutputOp
+from cgc.ir.input_ops import InputAttrOp, InputOp, TriggerOp
 from cgc.ir.placing import place_actors
 from cgc.ir.schedule_ops import GroupOp, ProgramOp, ReceiveOp, RecvOp, RecvStartOp, SendOp, WaitOp, YieldOp
 from cgc.ir.text import parse_module, print_module

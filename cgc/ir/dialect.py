@@ -6,7 +6,7 @@ from xdsl.context import Context
 from xdsl.dialects.builtin import Builtin
 from xdsl.ir import Dialect
 
-from cgc.ir import channel_ops, graph_ops, schedule_ops, transfer_ops
+from cgc.ir import channel_ops, graph_ops, input_ops, schedule_ops, transfer_ops
 from cgc.ir.arguments import NestAttr
 from cgc.ir.attributes import TYPES_AND_ATTRIBUTES
 
@@ -16,9 +16,9 @@ CGC = Dialect(
         graph_ops.GraphOp,
         graph_ops.ActorOp,
         graph_ops.BodyOp,
-        graph_ops.InputOp,
-        graph_ops.InputAttrOp,
-        graph_ops.TriggerOp,
+        input_ops.InputOp,
+        input_ops.InputAttrOp,
+        input_ops.TriggerOp,
         graph_ops.CallOp,
         graph_ops.OutputOp,
         transfer_ops.AllReduceOp,

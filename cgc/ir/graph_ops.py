@@ -1,5 +1,5 @@
 """
-Operations of the level `graph`: the structure of a graph, its inputs, calls and outputs.
+Operations of the level `graph`: the structure of a graph, its calls and outputs (for inputs see `input_ops.py`).
 
     cgc.graph @chain level = graph, max_inflight = 10 {
       cgc.actor @driver driver on "n0"
@@ -15,16 +15,13 @@ Operations of the level `graph`: the structure of a graph, its inputs, calls and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
 
 from xdsl.dialects.builtin import ArrayAttr, IntAttr, LocationAttr, StringAttr, SymbolRefAttr, UnitAttr
 from xdsl.ir import Attribute, Block, Operation, Region, SSAValue
 from xdsl.irdl import (
-    operand_def,
     opt_prop_def,
     prop_def,
     region_def,
-    result_def,
     traits_def,
     var_operand_def,
     var_result_def,
@@ -51,8 +48,6 @@ from cgc.ir.attributes import (
     LiteralAttr,
     OpaqueAttr,
     OperandAttr,
-    parse_optional_literal,
-    print_literal,
 )
 from cgc.ir.base import CgcOp, Property
 from cgc.ir.definition import operation_definition
@@ -64,8 +59,6 @@ ACTOR_KINDS = ("driver", "actor", "class", "task")
 `task`: the host of a remote function, an actor that cgc makes when the graph starts; `class`: an actor class that was
 bound but not instantiated, which is a user's mistake.
 """
-
-ACCESSORS = ("item", "attr")
 
 
 @operation_definition
@@ -207,107 +200,6 @@ class BodyOp(CgcOp):
     def print(self, printer: Printer) -> None:
         printer.print_op_attributes(self.attributes, print_keyword=True)
         base.print_block_region(printer, self.body)
-
-
-@operation_definition
-class InputOp(CgcOp):
-    """The whole input of an execution; belongs to the driver."""
-
-    name = "cgc.input"
-    result = result_def(VALUE)
-
-    def __init__(self, result_type: Attribute = OBJECT, *, location: LocationAttr | None = None) -> None:
-        super().__init__(result_types=[result_type], location=location)
-
-    @classmethod
-    def parse(cls, parser: Parser) -> InputOp:
-        operation = cls.create(result_types=base.parse_result_types(parser))
-        return base.parse_attributes(parser, operation)
-
-    def print(self, printer: Printer) -> None:
-        base.print_result_types(printer, self)
-        printer.print_op_attributes(self.attributes)
-
-
-@operation_definition
-class InputAttrOp(CgcOp):
-    """One part of the input: `%0[0]`, `%0["key"]` (accessor `item`) or `%0 attr "key"` (accessor `attr`)."""
-
-    name = "cgc.input_attr"
-    source = operand_def(VALUE)
-    key = prop_def(LiteralAttr)
-    accessor = prop_def(StringAttr)
-    result = result_def(VALUE)
-
-    def __init__(
-        self,
-        source: SSAValue,
-        key: int | str,
-        accessor: str = "item",
-        result_type: Attribute = OBJECT,
-        *,
-        location: LocationAttr | None = None,
-    ) -> None:
-        properties: dict[str, Property] = {"key": LiteralAttr.of(key), "accessor": accessor}
-        super().__init__([source], [result_type], properties, location=location)
-
-    def verify_(self) -> None:
-        if self.accessor.data not in ACCESSORS:
-            raise VerifyException(f"unknown accessor '{self.accessor.data}' (known: {', '.join(ACCESSORS)})")
-        if type(self.key.value) not in (int, str) or (self.accessor.data == "attr" and type(self.key.value) is int):
-            raise VerifyException("the key must be an integer or a string, and a string for accessor 'attr'")
-
-    @property
-    def key_value(self) -> int | str:
-        return cast("int | str", self.key.value)
-
-    @classmethod
-    def parse(cls, parser: Parser) -> InputAttrOp:
-        source = base.parse_operand(parser)
-        by_name = parser.parse_optional_keyword("attr") is not None
-        if not by_name:
-            parser.parse_punctuation("[")
-        key = parse_optional_literal(parser)
-        if key is None or type(key.value) not in (int, str):
-            parser.raise_error("expected an integer or a string as key")
-        if not by_name:
-            parser.parse_punctuation("]")
-        operation = cls.create(
-            operands=[source],
-            result_types=base.parse_result_types(parser),
-            properties={"key": key, "accessor": StringAttr("attr" if by_name else "item")},
-        )
-        return base.parse_attributes(parser, operation)
-
-    def print(self, printer: Printer) -> None:
-        printer.print_string(" ")
-        printer.print_operand(self.source)
-        by_name = self.accessor.data == "attr"
-        printer.print_string(" attr " if by_name else "[")
-        print_literal(printer, self.key)
-        printer.print_string("" if by_name else "]")
-        base.print_result_types(printer, self)
-        printer.print_op_attributes(self.attributes)
-
-
-@operation_definition
-class TriggerOp(CgcOp):
-    """The begin of an execution, as a value for calls to wait for that take none; belongs to the driver."""
-
-    name = "cgc.trigger"
-    result = result_def(VALUE)
-
-    def __init__(self, *, location: LocationAttr | None = None) -> None:
-        super().__init__(result_types=[OBJECT], location=location)
-
-    @classmethod
-    def parse(cls, parser: Parser) -> TriggerOp:
-        operation = cls.create(result_types=base.parse_result_types(parser))
-        return base.parse_attributes(parser, operation)
-
-    def print(self, printer: Printer) -> None:
-        base.print_result_types(printer, self)
-        printer.print_op_attributes(self.attributes)
 
 
 @operation_definition

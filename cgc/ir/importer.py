@@ -33,7 +33,8 @@ from cgc.ir.abstract import AbstractActor
 from cgc.ir.arguments import Bound, Nest
 from cgc.ir.attributes import OBJECT, TensorType, ValueType
 from cgc.ir.base import file_location
-from cgc.ir.graph_ops import ActorOp, BodyOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp
+from cgc.ir.graph_ops import ActorOp, BodyOp, CallOp, GraphOp, OutputOp
+from cgc.ir.input_ops import InputAttrOp, InputOp
 from cgc.ir.nesting import nodes_within, open_container, without
 from cgc.ir.topology import LOCAL_NODE, ActorInfo
 from cgc.ir.transfer_ops import AllGatherOp, AllReduceOp, CollectiveOp, ReduceScatterOp

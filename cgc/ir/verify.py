@@ -18,7 +18,8 @@ from cgc.errors import IRVerifyError
 from cgc.ir.attributes import TensorType, TransportAttr
 from cgc.ir.base import OperationError, is_any
 from cgc.ir.channel_ops import ChannelOp
-from cgc.ir.graph_ops import ActorOp, BodyOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp, TriggerOp
+from cgc.ir.graph_ops import ActorOp, BodyOp, CallOp, GraphOp, OutputOp
+from cgc.ir.input_ops import InputAttrOp, InputOp, TriggerOp
 from cgc.ir.schedule_ops import ProgramOp
 from cgc.ir.transfer_ops import CollectiveOp, CopyOp, TransferOp
 from cgc.ir.verify_programs import check_collective, verify_programs

@@ -15,7 +15,8 @@ from xdsl.ir import Block, Operation, SSAValue
 from cgc.ir.attributes import RENDEZVOUS, FutureType
 from cgc.ir.base import OperationError, is_any
 from cgc.ir.channel_ops import ChannelOp, ChannelReadOp, WriteOp
-from cgc.ir.graph_ops import ActorOp, CallOp, GraphOp, InputAttrOp, InputOp, OutputOp, TriggerOp
+from cgc.ir.graph_ops import ActorOp, CallOp, GraphOp, OutputOp
+from cgc.ir.input_ops import InputAttrOp, InputOp, TriggerOp
 from cgc.ir.schedule_ops import GroupOp, ProgramOp, ReceiveOp, SendOp, WaitOp, YieldOp
 from cgc.ir.transfer_ops import CollectiveOp, CopyOp
 
