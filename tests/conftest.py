@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,12 @@ ANONYMOUS = "memfd:cgc"
 """How the kernel shows the name of our anonymous shared memory."""
 DEADLINE = 10.0
 """Seconds that asynchronous clean-up may take: a worker's loop ends, then its mappings go."""
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C again where a shell that started the run in the background has had it ignored: tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
