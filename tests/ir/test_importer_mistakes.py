@@ -56,9 +56,7 @@ def test_nodes_where_no_value_can_be_put(wrap, keyword):
     with InputNode() as inp:
         x = a.fwd.bind(inp)
         dag = a.fwd.bind(inp, k=wrap(x)) if keyword else a.fwd.bind(inp, wrap(x), 3)
-    with pytest.raises(
-        GraphError, match=r"mistakes\.py:\d+: Stage\.fwd: an argument is a \w+ with a node in it"
-    ):
+    with pytest.raises(GraphError, match=r"mistakes\.py:\d+: Stage\.fwd: an argument is a \w+ with a node in it"):
         import_graph(dag)
 
 
