@@ -46,9 +46,8 @@ def violations(graph: GraphOp) -> list[Violation]:
             found += _call_violations(operation, actors[operation.actor].kind.data)
         elif isinstance(operation, CollectiveOp):
             found += _collective_violations(operation)
-        elif isinstance(operation, InputAttrOp) and not _is_used(operation):
-            text = f"{_part(operation)} of the input is not used: bind it to a call, or remove it"
-            found.append(_violation("unused-part", str(operation.key_value), operation, text))
+        elif isinstance(operation, InputAttrOp):
+            found += _part_violations(operation)
         elif isinstance(operation, OutputOp):
             found += _output_violations(operation)
     return found
@@ -77,6 +76,16 @@ def _input_violations(operations: Sequence[Operation]) -> Iterator[Violation]:
             yield _violation("whole-and-part", "", whole, text)
         if not users:
             yield _violation("unused-input", "", operation, "nobody uses the input: bind `inp` to at least one call")
+
+
+def _part_violations(operation: InputAttrOp) -> Iterator[Violation]:
+    key = operation.key_value
+    if not _is_used(operation):
+        text = f"{_part(operation)} of the input is not used: bind it to a call, or remove it"
+        yield _violation("unused-part", str(key), operation, text)
+    if isinstance(key, int) and key < 0:
+        text = f"{_part(operation)} of the input: the number of inputs follows from the parts, so count them from 0"
+        yield _violation("negative-part", str(key), operation, text)
 
 
 def _actor_violations(actors: Mapping[str, ActorOp]) -> Iterator[Violation]:

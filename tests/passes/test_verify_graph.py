@@ -70,6 +70,12 @@ def test_part_of_the_input_that_nobody_uses(a):
     assert "part ['forgotten'] of the input is not used: bind it to a call, or remove it" in message
 
 
+def test_part_of_the_input_from_its_end(a):
+    with InputNode() as inp:
+        message = _error(a.add.bind(inp[0], inp[-1]))
+    assert "part [-1] of the input: the number of inputs follows from the parts, so count them from 0" in message
+
+
 def test_leaf_that_is_no_output(a):
     with InputNode() as inp:
         a.log.bind(inp)
