@@ -291,3 +291,20 @@ def test_cpu_communicator_between_two_actors(transport, compiled, workers):
     graph = compiled(dag, _default_communicator=communicator)
     for size in (1, 10):
         assert ray.get(graph.execute(torch.ones(size))).item() == size
+
+
+def test_collective_that_the_communicator_does_not_implement(compiled, workers):
+    torch = pytest.importorskip("torch")
+    from ray.experimental.channel.cpu_communicator import CPUCommunicator
+    from ray.experimental.collective import allgather
+
+    participants = workers[:2]
+    with InputNode() as inp:
+        values = [worker.call.bind(torch.ones, inp) for worker in participants]
+        gathered = allgather.bind(values, transport=CPUCommunicator(2, participants))
+        dag = MultiOutputNode([worker.echo.bind(value) for worker, value in zip(participants, gathered, strict=True)])
+    graph = compiled(dag)
+    for _ in range(2):
+        for ref in graph.execute(2):
+            with pytest.raises(NotImplementedError):
+                ray.get(ref)

@@ -8,6 +8,7 @@ end the process or hang it.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,7 +93,15 @@ class Participant:
         brought = self._agreement.exchange(kind, blob)
         if kind == protocol.ERROR or any(other != (kind, blob) for other in brought):
             return [self._disagreement(brought)] * len(values)
-        return self._run([self._group.accelerator.contiguous(value) for value in values], ready, in_place)
+        plain = [self._group.accelerator.contiguous(value) for value in values]
+        try:
+            return self._run(plain, ready, in_place)
+        except NotImplementedError as error:
+            if not _was_raised_by(self._group.communicator, error):
+                raise
+            # The participants' communicators are of one class: all of them come here, and nothing was sent.
+            told = f"{self._name}: {type(self._group.communicator).__name__} does not implement it"
+            return [ErrorValue.from_exception(NotImplementedError(told), self._name)] * len(values)
 
     def _problem(self, values: Sequence[Any]) -> str:
         """What is wrong with this actor's own values; empty if nothing is."""
@@ -166,6 +175,12 @@ class Participant:
 def arrived(results: Sequence[Any]) -> Sequence[Any]:
     """The results of a collective, for use on the current stream."""
     return [result.wait() if isinstance(result, Arrival) else result for result in results]
+
+
+def _was_raised_by(communicator: object, error: Exception) -> bool:
+    """Whether a method of the communicator itself has raised the error, rather than what it called."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].f_locals.get("self") is communicator
 
 
 def _list(values: Sequence[torch.Tensor]) -> str:
