@@ -352,9 +352,12 @@ def eventually_left(actor: Any) -> None:
 
 def test_a_late_actor_is_named(actors: list[Any]) -> None:
     with compile_edge(actors) as graph:
-        ref = graph.execute(lambda: (time.sleep(1.0), torch.ones(1))[1])
+        entered, late = Gate.remote(), Gate.remote()
+        ref = graph.execute(lambda: (ray.get([entered.open.remote(), late.wait.remote()]), torch.ones(1))[1])
+        ray.get(entered.wait.remote())
         with pytest.raises(RayChannelTimeoutError, match=r"call apply\(r0\)"):
             ray.get(ref, timeout=0.1)
+        ray.get(late.open.remote())
         assert ray.get(ref, timeout=DEADLINE)[2] == [1.0]
 
 
