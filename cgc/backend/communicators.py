@@ -1,8 +1,9 @@
 """
 The communicators of a graph: as few as serve all transfers and collectives that need one.
 
-A collective has a communicator of exactly its participants, in their order. All other tensors of one kind of transport
-share one: a collective's, if that has all the actors, and else one of their own. A communicator that the user passed is
+A collective has a communicator of exactly its participants, in their order, and a broadcast one of exactly its ends,
+which it shares with broadcasts only: they may run beside the collectives. All other tensors of one kind of transport
+share one: one of those, if that has all the actors, and else one of their own. A communicator that the user passed is
 one communicator wherever it appears.
 
 Participants of a collective tell each other what they bring before they start it, on channels that are added here: one
@@ -11,7 +12,7 @@ per participant and communicator.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,11 +71,16 @@ def plan_communicators(graph: GraphOp, constants: ConstantTable) -> Communicator
     collectives = list(_operations(graph, CollectiveOp))
     for operation in collectives:
         _declare(specs, names, _collective_key(operation), operation.transport, operation.participant_names, constants)
-    meeting = {name: channel for name, channel in channels_of(graph).items() if channel.transport.is_rendezvous}
-    for channel in meeting.values():
-        key = _shared_key(channel.transport)
+    meeting = [channel for channel in channels_of(graph).values() if channel.transport.is_rendezvous]
+    actors = tuple(actors_of(graph))
+    for channel in meeting:
+        if len(channel.reader_names) > 1:
+            key = _channel_key(channel, actors)
+            _declare(specs, names, key, channel.transport, _ends([channel], actors), constants)
+    for channel in meeting:
+        key = _channel_key(channel, actors)
         if key not in names:
-            ends = _ends(meeting.values(), key, tuple(actors_of(graph)))
+            ends = _ends([each for each in meeting if _channel_key(each, actors) == key], actors)
             covering = next((spec for spec in specs.values() if _covers(spec, channel.transport, ends)), None)
             if covering is not None:
                 names[key] = covering.name
@@ -125,20 +131,22 @@ def _shared_key(transport: TransportAttr) -> _Key:
     return (transport.kind.data, opaque.index.data if isinstance(opaque, OpaqueAttr) else None)
 
 
-def _ends(channels: Any, key: _Key, actors: tuple[str, ...]) -> tuple[str, ...]:
-    ends = {
-        end
-        for channel in channels
-        if _shared_key(channel.transport) == key
-        for end in (channel.writer_name, *channel.reader_names)
-    }
+def _channel_key(channel: ChannelOp, actors: tuple[str, ...]) -> _Key:
+    key = _shared_key(channel.transport)
+    return key if len(channel.reader_names) == 1 else (*key, "broadcast", _ends([channel], actors))
+
+
+def _ends(channels: Iterable[ChannelOp], actors: tuple[str, ...]) -> tuple[str, ...]:
+    """Who writes or reads one of the channels, in the order of the graph."""
+    ends = {end for channel in channels for end in (channel.writer_name, *channel.reader_names)}
     return tuple(actor for actor in actors if actor in ends)
 
 
 def _channels(graph: GraphOp, names: Mapping[_Key, str], collectives: list[CollectiveOp]) -> dict[str, ChannelSpec]:
+    actors = tuple(actors_of(graph))
     value_types = {write.channel_name: write.values[0].type for write in _operations(graph, WriteOp)}
     channels = {
-        name: _channel(index, channel, names, value_types.get(name))
+        name: _channel(index, channel, names.get(_channel_key(channel, actors), ""), value_types.get(name))
         for index, (name, channel) in enumerate(channels_of(graph).items())
     }
     for operation in collectives:
@@ -151,7 +159,7 @@ def _channels(graph: GraphOp, names: Mapping[_Key, str], collectives: list[Colle
     return channels
 
 
-def _channel(index: int, channel: ChannelOp, names: Mapping[_Key, str], value_type: Any) -> ChannelSpec:
+def _channel(index: int, channel: ChannelOp, communicator: str, value_type: Any) -> ChannelSpec:
     meets = channel.transport.is_rendezvous
     tensor = value_type if isinstance(value_type, TensorType) else None
     return ChannelSpec(
@@ -162,7 +170,7 @@ def _channel(index: int, channel: ChannelOp, names: Mapping[_Key, str], value_ty
         readers=channel.reader_names,
         slots=max(channel.slots.data, HEADER_SLOTS) if meets else channel.slots.data,
         slot_bytes=max(channel.slot_bytes.data, HEADER_BYTES) if meets else channel.slot_bytes.data,
-        communicator=names[_shared_key(channel.transport)] if meets else "",
+        communicator=communicator,
         static=meets and tensor is not None and tensor.static,
         direct=meets and tensor is not None and tensor.direct,
     )

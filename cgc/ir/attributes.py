@@ -37,6 +37,9 @@ TRANSPORTS = ("local", "shm", "tcp", "nccl", "gloo", "cuda_ipc", "custom")
 RENDEZVOUS = frozenset({"nccl", "gloo", "custom"})
 """Transports on which a send and its recv complete together."""
 
+BROADCASTING = frozenset({"nccl", "gloo"})
+"""Of those, the ones on which a message may have several receivers; Ray's interface of communicators has no such."""
+
 MAX_LITERAL_LENGTH = 200
 """Longer strings, and integers of more digits, are kept as objects: the text stays readable."""
 
@@ -175,6 +178,11 @@ class TransportAttr(ParametrizedAttribute):
     @property
     def is_rendezvous(self) -> bool:
         return self.kind.data in RENDEZVOUS
+
+    @property
+    def can_broadcast(self) -> bool:
+        """Whether one message may have several receivers."""
+        return not self.is_rendezvous or self.kind.data in BROADCASTING
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:

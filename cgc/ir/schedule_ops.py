@@ -73,7 +73,7 @@ class ProgramOp(CgcOp):
 
 @operation_definition
 class SendOp(CgcOp):
-    """Sends a value as one message to one or more receivers (exactly one where the transport rendezvous)."""
+    """Sends a value as one message to one or more receivers (one on a custom communicator)."""
 
     name = "cgc.send"
     value = operand_def(VALUE)
@@ -105,7 +105,7 @@ class SendOp(CgcOp):
 
     def verify_(self) -> None:
         base.verify_ends(None, self.receivers, self.transport)
-        if self.transport.is_rendezvous and len(self.receivers.data) != 1:
+        if not self.transport.can_broadcast and len(self.receivers.data) != 1:
             raise VerifyException(f"{self.transport.kind.data} has exactly one receiver per send")
 
     @property

@@ -1,7 +1,7 @@
 """
 The rules of the levels `scheduled` and `allocated`: programs, messages, orders, channels.
 
-A schedule that keeps them cannot deadlock on rendezvous: orders rise along each program and both ends of a rendezvous
+A schedule that keeps them cannot deadlock on rendezvous: orders rise along each program and all ends of a rendezvous
 have the same order, so the operation with the smallest order that is not done can always be done.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from xdsl.ir import Block, Operation, SSAValue
 
-from cgc.ir.attributes import RENDEZVOUS, FutureType
+from cgc.ir.attributes import FutureType
 from cgc.ir.base import OperationError, is_any
 from cgc.ir.channel_ops import ChannelOp, ChannelReadOp, WriteOp
 from cgc.ir.graph_ops import ActorOp, CallOp, GraphOp, OutputOp
@@ -242,7 +242,7 @@ def _check_channels(
         for name in (channel.writer_name, *channel.reader_names):
             if name not in actors:
                 raise OperationError(channel, f"there is no actor @{name}")
-        if channel.transport.kind.data in RENDEZVOUS and len(channel.reader_names) != 1:
+        if not channel.transport.can_broadcast and len(channel.reader_names) != 1:
             raise OperationError(channel, f"{channel.transport.kind.data} has exactly one reader per channel")
         reads: dict[str, list[ChannelReadOp]] = {name: [] for name in channel.reader_names}
         traffic[channel.sym_name.data] = _Traffic(channel, reads=reads)

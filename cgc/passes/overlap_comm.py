@@ -35,6 +35,7 @@ from cgc.passes.graph_view import communication, programs_of
 SEND_STREAM = 1
 RECV_STREAM = 2
 COLLECTIVE_STREAM = 3
+"""Of collectives, and of broadcasts at all their ends: a communicator takes them in one order, whoever sends."""
 
 GAIN = 1e-3
 """Part of the makespan that must be gained at least: less is within the error of any cost model."""
@@ -126,11 +127,14 @@ class _Rewriting:
                 _set_place(send, place)
                 programs[self.problem.names[event.actor]].append(send)
                 if event.kind is EventKind.MEET:
-                    send.properties["stream"] = IntAttr(SEND_STREAM)
-                    receiver, consumer = self.problem.messages[event.index].receivers[0]
-                    start, wait = self._start(self.problem.recvs[event.index][receiver], place)
-                    programs[self.problem.names[receiver]].append(start)
-                    started.setdefault((consumer, receiver), []).append(wait)
+                    receivers = self.problem.messages[event.index].receivers
+                    is_broadcast = len(receivers) > 1
+                    send.properties["stream"] = IntAttr(COLLECTIVE_STREAM if is_broadcast else SEND_STREAM)
+                    for receiver, consumer in receivers:
+                        stream = COLLECTIVE_STREAM if is_broadcast else RECV_STREAM
+                        start, wait = self._start(self.problem.recvs[event.index][receiver], place, stream)
+                        programs[self.problem.names[receiver]].append(start)
+                        started.setdefault((consumer, receiver), []).append(wait)
         self._fill(programs)
 
     def revert(self) -> None:
@@ -142,14 +146,14 @@ class _Rewriting:
             if isinstance(operation, Operation):
                 operation.properties.pop("stream", None)
 
-    def _start(self, recv: RecvOp, place: int) -> tuple[RecvStartOp, WaitOp]:
+    def _start(self, recv: RecvOp, place: int, stream: int) -> tuple[RecvStartOp, WaitOp]:
         start = RecvStartOp(
             recv.message.data,
             recv.sender,
             recv.transport,
             place,
             FutureType(recv.result.type),
-            stream=RECV_STREAM,
+            stream=stream,
             location=recv.location,
         )
         wait = WaitOp(start.result, location=recv.location)

@@ -3,11 +3,12 @@ pair-comm: from one body to one program per participant, with a send and its rec
 
 Requires: level `placed`.
 Guarantees: level `scheduled`. Calls of an actor stay in the order of binding; edges within an actor are local values;
-the driver sends all inputs before it receives; every program is a projection of one global order. So nothing deadlocks:
+the driver sends all inputs before it receives; every program is a projection of one global order. With the option
+`broadcast`, a value for several actors is one message where that is predicted to be faster. So nothing deadlocks:
 
 1. All operations of one execution, of all participants, stand in one line, the global order: `order` in the IR.
 2. A value stands behind what makes it and before what uses it. A recv stands behind its send, or, where both ends have
-   to meet (nccl, gloo, custom communicators), at the same place.
+   to meet (nccl, gloo, custom communicators), at the same place, and so for all ends of a broadcast.
 3. Every participant works through its part of the line from front to back, execution after execution.
 4. Suppose that everybody waits, and look at the first operation in the line that is not done, in the oldest execution.
 5. Its participants have done all of theirs that stand before it, so they are all at it.
@@ -24,8 +25,8 @@ the driver sends all inputs before it receives; every program is a projection of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from cgc.errors import PassError
 from cgc.ir import (
@@ -39,35 +40,68 @@ from cgc.ir import (
     SendOp,
     SSAValue,
     TransferOp,
+    TransportAttr,
 )
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.analysis.expected import cost_of, message_cost, operation_us
-from cgc.passes.analysis.order import Event, EventKind, Message, Task, global_order
+from cgc.passes.analysis.order import Event, EventKind, Message, Task, timed_order
 from cgc.passes.base import Pass, PassContext
 from cgc.passes.graph_view import actor_of, actors_of, body_of, driver_of, set_level
 
 PASS_NAME = "pair-comm"
 
 
-def pair(graph: GraphOp, cost: CostModel) -> int:
-    """Replace the body by programs; returns the number of messages."""
+GAIN = 1e-3
+"""Part of the makespan that broadcasts must gain at least: less is within the error of any cost model."""
+
+
+def pair(graph: GraphOp, cost: CostModel, context: PassContext, *, broadcast: bool = False) -> None:
+    """Replace the body by programs; with `broadcast`, see `_with_broadcasts`."""
     problem = _problem(graph, cost)
-    order = global_order(len(problem.actors), problem.tasks, problem.messages)
+    order, makespan = timed_order(len(problem.actors), problem.tasks, problem.messages)
+    merged = _with_broadcasts(problem, actors_of(graph), cost) if broadcast else problem
+    if len(merged.messages) < len(problem.messages):
+        shorter, sooner = timed_order(len(merged.actors), merged.tasks, merged.messages)
+        if sooner > makespan * (1 - GAIN):
+            told = f"broadcasts would take {sooner:.1f} us an execution, single messages take {makespan:.1f}"
+            context.remark("WhyNoBroadcast", told)
+        else:
+            context.count("messages-broadcast", len(problem.messages) - len(merged.messages))
+            problem, order = merged, shorter
+    context.count("messages", len(problem.messages))
     body = body_of(graph)
     programs = _Projection(problem, body.body.block).programs(order)
     graph.body.block.erase_op(body)
     graph.body.block.add_ops(ProgramOp(name, block) for name, block in zip(problem.actors, programs, strict=True))
-    return len(problem.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Transfer:
+    """What one message does: `first`, a transfer of the body, and what others of the same value do with it."""
+
+    first: TransferOp
+    receiver_names: tuple[str, ...]
+    results: tuple[SSAValue, ...]
+
+    @staticmethod
+    def of(operation: TransferOp) -> _Transfer:
+        return _Transfer(operation, operation.receiver_names, tuple(operation.results))
+
+    def joined(self, others: Iterable[_Transfer]) -> _Transfer:
+        """One transfer to the receivers of all of them."""
+        names = (name for other in others for name in other.receiver_names)
+        results = (result for other in others for result in other.results)
+        return _Transfer(self.first, (*self.receiver_names, *names), (*self.results, *results))
 
 
 @dataclass(slots=True)
 class _Problem:
-    """A body as the order analysis takes it: tasks are its operations, messages its transfers."""
+    """A body as the order analysis takes it: tasks are its operations, messages its `transfers`."""
 
     actors: list[str]
     operations: list[Operation] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
-    transfers: list[TransferOp] = field(default_factory=list)
+    transfers: list[_Transfer] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
 
 
@@ -79,7 +113,7 @@ def _problem(graph: GraphOp, cost: CostModel) -> _Problem:
     made_by: dict[SSAValue, int] = {}
     for operation in body_of(graph).body.block.ops:
         if isinstance(operation, TransferOp):
-            problem.transfers.append(operation)
+            problem.transfers.append(_Transfer.of(operation))
             continue
         task = len(problem.operations)
         for value in operation.operands:
@@ -91,8 +125,36 @@ def _problem(graph: GraphOp, cost: CostModel) -> _Problem:
     for transfer in problem.transfers:
         users = [first_use.get(result) for result in transfer.results]
         receivers = [(number[name], user) for name, user in zip(transfer.receiver_names, users, strict=True)]
-        problem.messages.append(_message(transfer, made_by[transfer.value], number, receivers, actors, cost))
+        problem.messages.append(
+            _message(transfer.first, made_by[transfer.first.value], number, receivers, actors, cost)
+        )
     return problem
+
+
+def _with_broadcasts(problem: _Problem, actors: Mapping[str, ActorOp], cost: CostModel) -> _Problem:
+    """The same, but a value that goes to several actors over communicators is one message where that takes less."""
+    alike: dict[tuple[SSAValue, TransportAttr], list[int]] = {}
+    for index, transfer in enumerate(problem.transfers):
+        transport = transfer.first.transport
+        if transport.is_rendezvous and transport.can_broadcast:
+            alike.setdefault((transfer.first.value, transport), []).append(index)
+    merged: dict[int, tuple[_Transfer, Message]] = {}
+    left: set[int] = set()
+    for (value, transport), (first, *others) in alike.items():
+        parts = [problem.messages[index] for index in (first, *others)]
+        transfer = problem.transfers[first].joined([problem.transfers[index] for index in others])
+        ends = (transfer.first.sender_name, transfer.receiver_names)
+        expected = message_cost(transport, [value.type], cost, actors, *ends)
+        if others and expected.send_us < sum(part.send_us for part in parts):
+            receivers = tuple(receiver for part in parts for receiver in part.receivers)
+            merged[first] = transfer, replace(parts[0], receivers=receivers, send_us=expected.send_us)
+            left.update(others)
+    kept = [
+        merged.get(index, pair)
+        for index, pair in enumerate(zip(problem.transfers, problem.messages, strict=True))
+        if index not in left
+    ]
+    return replace(problem, transfers=[pair[0] for pair in kept], messages=[pair[1] for pair in kept])
 
 
 def _message(
@@ -141,10 +203,10 @@ class _Projection:
             if event.kind in (EventKind.SEND, EventKind.MEET):
                 self._send(transfer, event)
             if event.kind in (EventKind.RECV, EventKind.MEET):
-                receiver = event.actor
-                if event.kind is EventKind.MEET:
-                    receiver = self.problem.messages[event.index].receivers[0][0]
-                self._recv(transfer, event.index, receiver)
+                meets = event.kind is EventKind.MEET
+                receivers = self.problem.messages[event.index].receivers if meets else [(event.actor, None)]
+                for receiver, _ in receivers:
+                    self._recv(transfer, event.index, receiver)
             self.place += 1
         return self.programs_of
 
@@ -156,23 +218,22 @@ class _Projection:
         self.body.detach_op(operation)
         self.programs_of[event.actor].append(operation)
 
-    def _send(self, transfer: TransferOp, event: Event) -> None:
+    def _send(self, transfer: _Transfer, event: Event) -> None:
         send = SendOp(
-            transfer.value,
+            transfer.first.value,
             event.index,
-            transfer.receivers,
-            transfer.transport,
+            transfer.receiver_names,
+            transfer.first.transport,
             self.place,
-            location=transfer.location,
+            location=transfer.first.location,
         )
         self.programs_of[self.problem.messages[event.index].sender].append(send)
 
-    def _recv(self, transfer: TransferOp, message: int, receiver: int) -> None:
+    def _recv(self, transfer: _Transfer, message: int, receiver: int) -> None:
         name = self.problem.actors[receiver]
         result = transfer.results[transfer.receiver_names.index(name)]
-        recv = RecvOp(
-            message, transfer.sender_name, transfer.transport, self.place, result.type, location=transfer.location
-        )
+        first = transfer.first
+        recv = RecvOp(message, first.sender_name, first.transport, self.place, result.type, location=first.location)
         result.replace_all_uses_with(recv.result)
         self.programs_of[receiver].append(recv)
 
@@ -201,13 +262,21 @@ class _Projection:
 
 @dataclass(frozen=True)
 class PairCommPass(Pass):
-    """See the top of this file. `cost-model` is the file of a profile; without one, all calls take equally long."""
+    """
+    See the top of this file.
+
+    Options:
+        cost-model: File of a profile; without one, all calls take equally long.
+        broadcast: Whether a value for several actors may be one message, with a communicator of exactly its ends.
+    """
 
     name = PASS_NAME
     accepts = ("placed",)
     produces = "scheduled"
     cost_model: str = ""
+    broadcast: bool = False
 
     def apply(self, graph: GraphOp, context: PassContext) -> None:
-        context.count("messages", pair(graph, cost_of(graph, context, self.cost_model, self.name)))
+        cost = cost_of(graph, context, self.cost_model, self.name)
+        pair(graph, cost, context, broadcast=self.broadcast)
         set_level(graph, "scheduled")

@@ -250,10 +250,20 @@ INVALID = {
         "cgc.recv",
         "order 5 is not that of the send, 4, with which it completes",
     ),
+    "broadcast at two places": (
+        in_programs(
+            "scheduled",
+            driver=("%0 = cgc.recv message 1 from @a via nccl order 5 : !cgc.object", "cgc.output %0"),
+            a=(CALL, "cgc.send %1 message 1 to [@b, @driver] via nccl order 4"),
+            b=("%1 = cgc.recv message 1 from @a via nccl order 4 : !cgc.object",),
+        ),
+        "cgc.recv",
+        "order 5 is not that of the send, 4, with which it completes",
+    ),
     "rendezvous with two": (
-        in_programs("scheduled", a=(CALL, "cgc.send %1 message 1 to [@b, @driver] via nccl order 4")),
+        in_programs("scheduled", a=(CALL, 'cgc.send %1 message 1 to [@b, @driver] via custom<0, "mine"> order 4')),
         "cgc.send",
-        "nccl has exactly one receiver per send",
+        "custom has exactly one receiver per send",
     ),
     "orders fall": (
         in_programs(

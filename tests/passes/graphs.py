@@ -53,6 +53,14 @@ def crossing_with_communicator():
         return MultiOutputNode([a.second.bind(y), b.second.bind(x)])
 
 
+def broadcast():
+    """One value for three actors over a communicator, which is one message with the option `broadcast`."""
+    a, b, c, d = (abstract_actor("Stage", name=name, devices=[f"gpu:{i}"]) for i, name in enumerate("abcd"))
+    with InputNode() as inp:
+        x = a.fwd.bind(inp).with_tensor_transport(transport="nccl")
+        return MultiOutputNode([actor.fwd.bind(x) for actor in (b, c, d)])
+
+
 def turns():
     """Two actors that take turns: what one sends is taken before it sends again, so that one ring does."""
     a, b = _actors(2)

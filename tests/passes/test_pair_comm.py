@@ -5,7 +5,9 @@ import json
 import pytest
 
 from cgc.errors import PassError, SourceError
-from cgc.ir import Unit, graphs_of, parse_module, print_module
+from cgc.ir import TensorType, TransportAttr, Unit, graphs_of, parse_module, print_module
+from cgc.passes.analysis.cost import CostModel
+from cgc.passes.analysis.expected import message_cost
 from cgc.passes.graph_view import communication, programs_of
 from cgc.passes.manager import PassManager
 from cgc.passes.registry import passes_of
@@ -156,3 +158,66 @@ cgc.graph @g level = placed {
   }
 }
 """
+
+
+BROADCAST = """
+cgc.graph @g level = graph {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a actor class "A" on "n0"
+  cgc.actor @b actor class "B" on "n0"
+  cgc.actor @c actor class "C" on "n1"
+  cgc.actor @d actor class "D" on "n1"
+  cgc.body {
+    %0 = cgc.input : !cgc.object
+    %1 = cgc.call @a::@f(%0) : !cgc.tensor<default, [1000000], float32, via gloo>
+    %2 = cgc.call @b::@f(%1) : !cgc.object
+    %3 = cgc.call @c::@f(%1) : !cgc.object
+    %4 = cgc.call @d::@f(%1) : !cgc.object
+    %5 = cgc.call @a::@g(%0) : !cgc.object
+    cgc.output [%2, %3, %4, %5]
+  }
+}
+"""
+
+
+def _meetings(programs):
+    return [op for program in programs.values() for op in communication(program) if op.transport.is_rendezvous]
+
+
+def test_a_value_for_several_actors_becomes_a_broadcast_where_that_is_shorter():
+    sent, *received = _meetings(_programs(Unit(parse_module(BROADCAST)), "{broadcast}"))
+    assert sent.receiver_names == ("b", "c", "d")
+    assert [op.name for op in received] == ["cgc.recv"] * 3
+    assert {(op.message.data, op.order.data) for op in received} == {(sent.message.data, sent.order.data)}
+    assert len(_meetings(_programs(Unit(parse_module(BROADCAST))))) == 6
+
+
+def test_whoever_has_to_wait_for_the_others_makes_a_broadcast_no_gain(tmp_path):
+    """@b is what takes long: it is served first, and does not wait for @d, which is busy with what @b gave to it."""
+    text = BROADCAST.replace("%5 = cgc.call @a::@g(%0)", "%5 = cgc.call @d::@g(%2)").replace(
+        "%4 = cgc.call @d::@f(%1)", "%4 = cgc.call @d::@f(%1, %5)"
+    )
+    lines = text.splitlines()
+    late = next(line for line in lines if "%4 =" in line)
+    lines.remove(late)
+    lines.insert(next(i for i, line in enumerate(lines) if "%5 =" in line) + 1, late)
+    profile = tmp_path / "profile.json"
+    profile.write_text(json.dumps({"calls": {"B.f": 1e6, "C.f": 0, "D.f": 0, "A.f": 0, "D.g": 0}}))
+    unit = Unit(parse_module("\n".join(lines)))
+    result = PassManager(passes_of(PIPELINE + f"{{broadcast cost-model={profile}}}")).run(unit)
+    told = [remark.text for remark in result.remarks if remark.kind == "WhyNoBroadcast"]
+    programs = programs_of(next(graphs_of(unit.module)))
+    assert (len(_meetings(programs)), len(told)) == (6, 1), told
+
+
+def test_a_users_communicator_has_no_broadcast():
+    text = BROADCAST.replace("via gloo", 'via custom<0, "mine">')
+    assert len(_meetings(_programs(Unit(parse_module(text)), "{broadcast}"))) == 6
+
+
+@pytest.mark.parametrize(("transport", "rounds", "copies"), [("gloo", 2, 2), ("nccl", 2, 1)])
+def test_what_a_broadcast_costs(transport, rounds, copies):
+    cost, link = CostModel(), CostModel().link(transport)
+    tensor = TensorType.of(shape=[1000], dtype="float32")
+    expected = message_cost(TransportAttr.of(transport), [tensor], cost, {}, "a", ("b", "c", "d"))
+    assert expected.send_us == rounds * link.latency_us + copies * link.copy_us(4000)

@@ -15,6 +15,7 @@ import pytest
 from cgc.dump import default_passes, states_of
 from cgc.ir import Unit, parse_module, print_module, verify_module
 from cgc.passes.manager import PassManager
+from cgc.passes.pair_comm import PairCommPass
 
 HERE = Path(__file__).parent
 GRAPHS = HERE / "graphs.py"
@@ -28,6 +29,7 @@ EXECUTABLE = [
     "diamond",
     "crossing",
     "crossing_with_communicator",
+    "broadcast",
     "turns",
     "several_calls",
     "edge_within_an_actor",
@@ -41,11 +43,14 @@ EXECUTABLE = [
     "nodes_within_containers",
     "calls_of_constants",
 ]
+OPTIONS = {"broadcast": {"pair-comm": PairCommPass(broadcast=True)}}
+"""Passes with options, by graph and name."""
+
 ALL = [*EXECUTABLE, "tensors_between_gpus"]
 
 
 def _passes(name, unit):
-    passes = default_passes(unit)
+    passes = [OPTIONS.get(name, {}).get(each.name, each) for each in default_passes(unit)]
     return passes if name in EXECUTABLE else passes[:-1]
 
 

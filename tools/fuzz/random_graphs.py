@@ -38,8 +38,12 @@ CLASSES = 5
 METHODS = ("first", "make", "last", "m0", "m1", "m2", "m3")
 
 
-def random_graph(rng: random.Random, most_calls: int = MOST_CALLS) -> Unit:
-    """A graph of level `graph` that keeps all rules, of at most so many calls besides those for inputs and outputs."""
+def random_graph(rng: random.Random, most_calls: int = MOST_CALLS, *, fans: bool = False) -> Unit:
+    """
+    A graph of level `graph` that keeps all rules, of at most so many calls besides those for inputs and outputs.
+
+    With `fans` it has values that go to several actors over a communicator, and so a few calls more.
+    """
     calls = min(most_calls, _count(rng))
     count = rng.randint(1, min(MOST_ACTORS, calls))
     names = [f"a{number}" for number in range(count)]
@@ -48,7 +52,9 @@ def random_graph(rng: random.Random, most_calls: int = MOST_CALLS) -> Unit:
     builder = _Builder(rng, names, gpus)
     _add_inputs(builder)
     for _ in range(calls):
-        if count > 1 and rng.random() < 0.08:
+        if fans and count > 2 and rng.random() < 0.15:
+            _add_fan(builder)
+        elif count > 1 and rng.random() < 0.08:
             _add_collective(builder)
         else:
             _add_call(builder)
@@ -143,6 +149,18 @@ def _add_call(builder: _Builder) -> None:
         actor, rng.choice(METHODS[3:]), [v for v in taken if v is not None], None, [_type(builder, actor)] * results
     )
     builder.add(call, [actor] * results)
+
+
+def _add_fan(builder: _Builder) -> None:
+    rng = builder.rng
+    sender, *receivers = rng.sample(builder.actors, rng.randint(3, min(9, len(builder.actors))))
+    onto_gpus = builder.gpus.issuperset([sender, *receivers])
+    tensor = TensorType.of(shape=[65536], dtype="float32", request="nccl" if onto_gpus else "gloo")
+    taken = builder.pick()
+    call = CallOp(sender, rng.choice(METHODS[3:]), [] if taken is None else [taken], None, [tensor])
+    builder.add(call, [sender])
+    for receiver in receivers:
+        builder.add(CallOp(receiver, rng.choice(METHODS[3:]), [call.results[0]]), [receiver])
 
 
 def _type(builder: _Builder, actor: str) -> ValueType:

@@ -4,10 +4,10 @@ Random graphs through all passes, looking for a deadlock, a refusal or an invali
     python tools/fuzz/schedules.py --graphs 10000 --seed 1 --jobs 2 [--json record.jsonl]
 
 The graphs are those of `random_graphs.py`, with a random profile each, and overlap with and without streams and memory
-limits. After every pass the IR is verified and printed, parsed and printed again; the final schedule runs in the
-simulator with rendezvous and bounded buffers, executions pipelined, and no channel on which messages take turns may
-hold two of one execution. Actors that are fast or slow at random stand for all fair interleavings: what can go first
-does, in some graph.
+limits; `--broadcast` adds values for many actors and lets `pair-comm` broadcast them. After every pass the IR is
+verified and printed, parsed and printed again; the final schedule runs in the simulator with rendezvous and bounded
+buffers, executions pipelined, and no channel on which messages take turns may hold two of one execution. Actors that
+are fast or slow at random stand for all fair interleavings: what can go first does, in some graph.
 
 A failure prints the seed of its graph; `--seed S --graphs 1` runs that graph alone, and `--print` shows it. Ctrl-C ends
 a run at once; what it prints last, and the last line of the record, say with which seed to go on.
@@ -53,14 +53,14 @@ MOST_SHOWN = 10
 TOLERANCE_US = 1e-3
 """Times of the simulator are sums of floats."""
 
-COUNTED = ("actors", "calls", "messages", "meetings", "collectives", "turns")
+COUNTED = ("actors", "calls", "messages", "meetings", "broadcasts", "collectives", "turns")
 
 
 def main() -> int:
     """Run the command; 1 if a graph failed, 130 if it was interrupted before that."""
     options = _arguments()
     if options.print:
-        print(print_module(random_graph(random.Random(options.seed), options.calls).module))
+        print(print_module(random_graph(random.Random(options.seed), options.calls, fans=options.broadcast).module))
         return 0
     total = Total(options.seed)
     interrupted = False
@@ -127,7 +127,7 @@ class Total:
         return f"{self.graphs:,} graphs ({numbers}) in {seconds:.0f} s: {self.failures} failures"
 
 
-def run_graph(seed: int, most_calls: int, profile: Path) -> Counter[str]:
+def run_graph(seed: int, most_calls: int, profile: Path, *, broadcast: bool = False) -> Counter[str]:
     """
     Compile one graph and check it after every pass; returns what it had.
 
@@ -136,17 +136,21 @@ def run_graph(seed: int, most_calls: int, profile: Path) -> Counter[str]:
         AssertionError: The IR changed on its way through text.
     """
     rng = random.Random(seed)
-    unit = random_graph(rng, most_calls)
+    unit = random_graph(rng, most_calls, fans=broadcast)
     profile.write_text(json.dumps(random_profile(rng)))
     streams = rng.choice(["", " streams", f" streams max-bytes={rng.choice([1, 4096, 10**6])}"])
-    return check(unit, profile, streams)
+    return check(unit, profile, streams, " broadcast" if broadcast else "")
 
 
-def check(unit: Unit, profile: Path, streams: str) -> Counter[str]:
-    """Compile `unit` under a profile, with the options `streams` of `overlap-comm`; raises as `run_graph` does."""
+def check(unit: Unit, profile: Path, streams: str, broadcast: str = "") -> Counter[str]:
+    """
+    Compile `unit` under a profile, with the options `streams` of `overlap-comm` and `broadcast` of `pair-comm`.
+
+    Raises as `run_graph` does.
+    """
     options = f"cost-model={profile}"
     pipeline = passes_of(
-        f"verify-graph,anchor-calls,infer-types,place-devices,pair-comm{{{options}}},overlap-comm{{{options}{streams}}},"
+        f"verify-graph,anchor-calls,infer-types,place-devices,pair-comm{{{options}{broadcast}}},overlap-comm{{{options}{streams}}},"
         "verify-schedule,allocate-channels,verify-schedule"
     )
     PassManager(pipeline, verify_each=True, keep_initial=False, observers=[RoundTrip()]).run(unit)
@@ -187,7 +191,9 @@ def _statistics(graph: GraphOp) -> Counter[str]:
             found["collectives"] += isinstance(operation, CollectiveOp)
             if isinstance(operation, WriteOp):
                 found["messages"] += len(operation.message_ids)
-                found["meetings"] += channels[operation.channel_name].transport.is_rendezvous
+                channel = channels[operation.channel_name]
+                found["meetings"] += channel.transport.is_rendezvous
+                found["broadcasts"] += channel.transport.is_rendezvous and len(channel.reader_names) > 1
     return found
 
 
@@ -201,7 +207,8 @@ def _chunks(options: argparse.Namespace) -> Iterator[Chunk]:
 
         def submit_next() -> None:
             for start in starts:
-                under_way.append(pool.submit(_run_chunk, range(start, min(start + CHUNK, end)), options.calls))
+                seeds = range(start, min(start + CHUNK, end))
+                under_way.append(pool.submit(_run_chunk, seeds, options.calls, options.broadcast))
                 return
 
         try:
@@ -214,12 +221,12 @@ def _chunks(options: argparse.Namespace) -> Iterator[Chunk]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _run_chunk(seeds: range, most_calls: int) -> Chunk:
+def _run_chunk(seeds: range, most_calls: int, broadcast: bool) -> Chunk:
     chunk = Chunk(len(seeds))
     with tempfile.TemporaryDirectory() as directory:
         for seed in seeds:
             try:
-                chunk.counted += run_graph(seed, most_calls, Path(directory) / "profile.json")
+                chunk.counted += run_graph(seed, most_calls, Path(directory) / "profile.json", broadcast=broadcast)
             except CgcError as error:
                 chunk.failed.append((seed, f"{type(error).__name__}: {error}"))
             except Exception:
@@ -238,6 +245,7 @@ def _arguments() -> argparse.Namespace:
     option("--calls", int, MOST_CALLS, "at most so many in a graph")
     option("--jobs", int, 2, "processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append the running total to FILE, a line each time")
+    parser.add_argument("--broadcast", action="store_true", help="values for many actors, and broadcasts of them")
     parser.add_argument("--print", action="store_true", help="print the first graph instead of compiling it")
     return parser.parse_args()
 

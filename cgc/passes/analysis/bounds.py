@@ -18,7 +18,7 @@ def lower_bound(actors: int, tasks: list[Task], messages: list[Message]) -> floa
     by_consumer: list[list[Message]] = [[] for _ in tasks]
     for message in messages:
         by_source[message.source].append(message)
-        for _, consumer in message.receivers:
+        for consumer in {consumer: None for _, consumer in message.receivers}:
             by_consumer[consumer].append(message)
     rest = _rests(actors, tasks, by_source)
     start = _starts(actors, tasks, by_consumer)
@@ -60,9 +60,9 @@ def _starts(actors: int, tasks: list[Task], by_consumer: list[list[Message]]) ->
         for message in sorted(by_consumer[index], key=lambda m: start[m.source] + tasks[m.source].us):
             made = start[message.source] + tasks[message.source].us
             if message.meets:
-                receiver = message.receivers[0][0]
-                received[receiver] = max(received.get(receiver, 0.0), made) + message.send_us
-                earliest = max(earliest, received[receiver])
+                for receiver in (actor for actor, consumer in message.receivers if consumer == index):
+                    received[receiver] = max(received.get(receiver, 0.0), made) + message.send_us
+                    earliest = max(earliest, received[receiver])
             else:
                 earliest = max(earliest, made + message.send_us + message.latency_us + message.recv_us)
         start[index] = earliest

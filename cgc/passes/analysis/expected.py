@@ -30,6 +30,9 @@ _BITS = {"bool": 8, "complex64": 64, "complex128": 128, "int8": 8, "uint8": 8, "
 _BITS |= {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64, "float8_e4m3fn": 8, "float8_e5m2": 8}
 
 
+PIPELINED = frozenset({"nccl"})
+"""Transports whose broadcast passes pieces on before the whole has come."""
+
 UNKNOWN_TIME = "UnknownTime"
 """Kind of the remark about methods that a profile lacks."""
 
@@ -89,7 +92,7 @@ class MessageCost:
     """
     What a message costs: its expected bytes, and microseconds as `cgc.passes.analysis.order.Message` has them.
 
-    Where both ends meet, both are busy for all of it: `send_us` has the latency too, and the rest is 0.
+    Where all ends meet, all are busy for all of it: `send_us` has the latency too, and the rest is 0.
     """
 
     nbytes: int
@@ -109,8 +112,11 @@ def message_cost(
     """
     What a message that carries values of these types costs on this transport between these actors.
 
-    Of several receivers, the one with the slowest link counts.
+    Of several receivers, the one with the slowest link counts. Where they meet the sender, the message is a broadcast:
+    whoever has it passes it on, in as many rounds as it takes until all have it. nccl cuts it into pieces, so that the
+    rounds overlap but for their latency; gloo passes on the whole.
     """
+    receivers = tuple(receivers)
     nbytes = sum(value_bytes(value_type, cost) for value_type in value_types)
     link = cost.link(transport.kind.data)
     if cost.topology is not None:
@@ -118,7 +124,9 @@ def message_cost(
         links = [cost.link(transport.kind.data, home, place_of(actors[name])) for name in receivers]
         link = max(links, key=lambda each: each.latency_us + each.copy_us(nbytes), default=link)
     if transport.is_rendezvous:
-        return MessageCost(nbytes, link.copy_us(nbytes) + link.latency_us, 0.0, 0.0)
+        rounds = len(receivers).bit_length()
+        copies = 1 if transport.kind.data in PIPELINED else rounds
+        return MessageCost(nbytes, copies * link.copy_us(nbytes) + rounds * link.latency_us, 0.0, 0.0)
     return MessageCost(nbytes, link.copy_us(nbytes), link.latency_us, link.overhead_us)
 
 

@@ -82,9 +82,9 @@ class Message:
         source: The task that makes the value.
         sender: Actor that sends; one of the participants of `source`.
         receivers: For each receiving actor the first task that needs the value there, by position, in order.
-        meets: True if sender and receiver have to be there at the same time; then there is one receiver.
+        meets: True if sender and receivers have to be there at the same time; several receivers are a broadcast.
         nbytes: Expected size.
-        send_us: How long the sender is busy; both if it `meets`.
+        send_us: How long the sender is busy; all ends if it `meets`.
         latency_us: From the end of the send until a receiver can take it.
         recv_us: How long a receiver is busy.
     """
@@ -106,11 +106,17 @@ def global_order(actors: int, tasks: list[Task], messages: list[Message]) -> lis
     `tasks` must be in a topological order that is also the order of binding. Every message appears as one `SEND`
     and one `RECV` per receiver, or as one `MEET`.
     """
+    return timed_order(actors, tasks, messages)[0]
+
+
+def timed_order(actors: int, tasks: list[Task], messages: list[Message]) -> tuple[list[Event], float]:
+    """As `global_order`, with the predicted makespan in microseconds."""
     policies = Policy if any(message.meets for message in messages) else [Policy.GO_ON]
     found = [_Scheduler(actors, tasks, messages, policy) for policy in policies]
     for scheduler in found:
         scheduler.run()
-    return min(found, key=lambda scheduler: scheduler.makespan).order
+    best = min(found, key=lambda scheduler: scheduler.makespan)
+    return best.order, best.makespan
 
 
 def tails(actors: int, tasks: list[Task], messages: list[Message]) -> tuple[list[float], list[float]]:
@@ -217,8 +223,7 @@ class _Scheduler:
             return (self._time(state.free), 0, tail, nbytes, number, actor)
         found: list[Candidate] = []
         for number in state.meets:
-            receiver = self.messages[number].receivers[0][0]
-            start = max(state.free, self.actors[receiver].free)
+            start = max(state.free, *(self.actors[receiver].free for receiver, _ in self.messages[number].receivers))
             found.append((self._time(start), 0, *self._key(number), actor))
         if state.inbox:
             visible, number = state.inbox[0]
@@ -320,12 +325,15 @@ class _Scheduler:
     def _do_meet(self, number: int) -> None:
         message = self.messages[number]
         sender = self.actors[message.sender]
-        receiver = message.receivers[0][0]
+        ends = [sender, *(self.actors[receiver] for receiver, _ in message.receivers)]
         sender.meets.remove(number)
         self._propose_leader(message.sender)
-        sender.free = self.actors[receiver].free = max(sender.free, self.actors[receiver].free) + message.send_us
+        end = max(state.free for state in ends) + message.send_us
+        for state in ends:
+            state.free = end
         self.order.append(Event(EventKind.MEET, number, message.sender))
-        self._received(number, receiver)
+        for receiver, _ in message.receivers:
+            self._received(number, receiver)
         self._propose(message.sender)
 
     def _received(self, number: int, actor: int) -> None:

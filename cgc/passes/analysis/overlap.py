@@ -1,9 +1,9 @@
 """
 A global order in which meetings run beside calls: list scheduling over calls, send streams and recv streams.
 
-A message whose ends have to meet is issued on streams of both actors as soon as its value exists and both streams are
-free; among several, the one on the longest remaining path goes first. At both ends the issue stands before the call
-that runs at that moment, whose own place in the order is where it ends, so that neither waits with its calls. What each
+A message whose ends have to meet is issued on streams of all its actors as soon as its value exists and the streams
+are free; among several, the one on the longest remaining path goes first. At each end the issue stands before the call
+that runs at that moment, whose own place in the order is where it ends, so that nobody waits with its calls. What each
 receiver has issued but not yet used is bounded: beyond `budget` bytes a message is held back until it is needed or
 there is room. Everything else is as in `order.py`.
 
@@ -26,7 +26,7 @@ class Overlapped:
     The result.
 
     Attributes:
-        line: The global order; `MEET` is where both ends issue the message on their streams.
+        line: The global order; `MEET` is where all ends issue the message on their streams.
         peak_bytes: Per actor, the most that was issued and not yet used at one time.
     """
 
@@ -160,7 +160,8 @@ class _Overlap:
             sender = self.actors[message.sender]
             if message.meets:
                 sender.outbound[number] = None
-                self.actors[message.receivers[0][0]].inbound[number] = None
+                for receiver, _ in message.receivers:
+                    self.actors[receiver].inbound[number] = None
             else:
                 heapq.heappush(sender.sends, self._key(number))
         for actor in task.actors:
@@ -184,25 +185,31 @@ class _Overlap:
             self._issue(number)
 
     def _may_issue(self, number: int) -> bool:
-        """True if both streams are free, and the message fits into the receiver's budget or is needed next."""
+        """True if all streams are free, and the message fits into each receiver's budget or is needed next."""
         message = self.messages[number]
-        receiver, consumer = message.receivers[0]
-        target = self.actors[receiver]
-        if self.actors[message.sender].sending or target.receiving:
+        if self.actors[message.sender].sending:
             return False
-        return target.issued_bytes + message.nbytes <= self.budget or self._next_task(receiver) == consumer
+        for receiver, consumer in message.receivers:
+            target = self.actors[receiver]
+            fits = target.issued_bytes + message.nbytes <= self.budget
+            if target.receiving or not (fits or self._next_task(receiver) == consumer):
+                return False
+        return True
 
     def _issue(self, number: int) -> None:
-        """Put a meeting on the streams of both ends."""
+        """Put a meeting on the streams of all its ends."""
         message = self.messages[number]
-        receiver = message.receivers[0][0]
-        source, target = self.actors[message.sender], self.actors[receiver]
-        del source.outbound[number], target.inbound[number]
-        source.sending = target.receiving = True
-        target.issued_bytes += message.nbytes
-        target.peak_bytes = max(target.peak_bytes, target.issued_bytes)
+        source = self.actors[message.sender]
+        del source.outbound[number]
+        source.sending = True
+        for receiver, _ in message.receivers:
+            target = self.actors[receiver]
+            del target.inbound[number]
+            target.receiving = True
+            target.issued_bytes += message.nbytes
+            target.peak_bytes = max(target.peak_bytes, target.issued_bytes)
+            self._after(message.send_us, EventKind.MEET, number, receiver)
         self.line.append(Event(EventKind.MEET, number, message.sender))
-        self._after(message.send_us, EventKind.MEET, number, receiver)
 
     def _end_send(self, number: int, actor: int) -> None:
         message = self.messages[number]
@@ -215,8 +222,11 @@ class _Overlap:
     def _arrive(self, number: int, actor: int) -> None:
         """A message is there: one that meets is in its place, a buffered one can be taken when its task is next."""
         if self.messages[number].meets:
-            source, target = self.actors[self.messages[number].sender], self.actors[actor]
-            source.sending = target.receiving = False
+            message = self.messages[number]
+            source, target = self.actors[message.sender], self.actors[actor]
+            target.receiving = False
+            if actor == message.receivers[-1][0]:
+                source.sending = False
             self._received(number, actor)
             self._issue_some(source.outbound)
             self._issue_some(target.inbound)

@@ -1,5 +1,6 @@
 """
-The two ends of a tensor channel: a ring and a communicator.
+The ends of a tensor channel: a ring and a communicator. With several readers, the communicator has exactly the
+channel's ends, and the tensors go to all of them by broadcasts.
 
 The ring carries a header (see `tensors`), then the communicator the tensors. So a receiver waits in the ring, where it
 sees time-outs and the end of the graph, and enters the communicator only when the sender is there. An error travels in
@@ -24,7 +25,7 @@ from cgc.runtime.accelerators.base import Event
 from cgc.runtime.accelerators.transfers import Arrival
 from cgc.runtime.communicators import tensors
 from cgc.runtime.communicators.groups import Group
-from cgc.runtime.communicators.tensors import Metas
+from cgc.runtime.communicators.tensors import Metas, TensorMeta
 from cgc.runtime.handover import OfferKeeper
 from cgc.runtime.link import unplaceable, unreadable, unsendable
 from cgc.runtime.program import ChannelSpec
@@ -74,7 +75,7 @@ class Sender:
         self._channel = channel
         self._writer = writer
         self._group = group
-        self._peer = group.ranks[channel.readers[0]]
+        self._peers = tuple(group.ranks[reader] for reader in channel.readers)
         self._name = name
         self._encoder = serialization.Encoder()
         self._keeper = OfferKeeper(writer, channel.slots)
@@ -100,7 +101,7 @@ class Sender:
         except _NotSendableError as error:
             self._tell((protocol.ERROR, error.value.blob, ()))
         else:
-            _send_all(self._group, parts.tensors, self._peer, ready)
+            _send_all(self._group, parts.tensors, self._peers, ready)
 
     @property
     def _is_promised(self) -> bool:
@@ -110,7 +111,7 @@ class Sender:
         return parts.rest is None and (self._channel.static or parts.metas == self._expected.metas)
 
     def _tell(self, message: serialization.Message) -> None:
-        """Write to the ring. On a silent channel, also end the receive that the other end has begun."""
+        """Write to the ring. On a silent channel, also end the receive that the other ends have begun."""
         kind, blob, buffers = message
         if not self._expected.is_silent:
             self._writer.write(kind, blob, buffers)
@@ -118,7 +119,7 @@ class Sender:
         self._writer.write(kind, _NUMBER.pack(self._number) + blob, buffers)
         assert self._expected.metas is not None, "a silent channel has had a header"
         unused = [self._group.accelerator.empty(meta.shape, meta.dtype) for meta in self._expected.metas]
-        _send_all(self._group, unused, self._peer)
+        _send_all(self._group, unused, self._peers)
 
     def _take_apart(self, value: Any) -> tensors.Split:
         """Raises `_NotSendableError` with what is to be sent instead."""
@@ -161,6 +162,7 @@ class Receiver:
         self._reader = reader
         self._group = group
         self._peer = group.ranks[channel.writer]
+        self._is_shared = len(channel.readers) > 1
         self._name = name
         self._expected = Expectation(channel, group)
         self._number = 0
@@ -226,17 +228,20 @@ class Receiver:
         """Queues the receives on a stream of their own, and waits for nothing."""
         transfers, communicator = self._group.transfers, self._group.communicator
         assert transfers is not None, "the group queues its operations"
+        start = communicator.broadcast if self._is_broadcast else communicator.queue_recv
         arrived: list[Any] = []
         for meta in metas:
             if 0 in meta.shape:
                 arrived.append(self._empty(meta.shape, meta.dtype))
                 continue
-            arrival = transfers.receive(meta.shape, meta.dtype, lambda into: communicator.queue_recv(into, self._peer))
+            arrival = transfers.receive(meta.shape, meta.dtype, lambda into: start(into, self._peer))
             self._arrivals.append(arrival)
             arrived.append(arrival.array)
         return arrived
 
     def _receive_on_host(self, metas: Metas) -> list[torch.Tensor]:
+        if self._is_broadcast:
+            return [self._take_part(meta) for meta in metas]
         communicator = self._group.communicator
         start: Callable[..., Any] | None = getattr(communicator, "start_recv", None)
         started: list[Any] = []
@@ -249,6 +254,16 @@ class Receiver:
                 started.append(start(meta.shape, meta.dtype, self._peer, self._empty))
         return [one if isinstance(one, torch.Tensor) else one.wait() for one in started]
 
+    @property
+    def _is_broadcast(self) -> bool:
+        return self._is_shared and self._group.can_broadcast
+
+    def _take_part(self, meta: TensorMeta) -> torch.Tensor:
+        tensor: torch.Tensor = self._empty(meta.shape, meta.dtype)
+        if 0 not in meta.shape:
+            self._group.communicator.broadcast(tensor, self._peer)
+        return tensor
+
 
 class _NotSendableError(Exception):
     """Carries the error to send instead of a value."""
@@ -258,10 +273,33 @@ class _NotSendableError(Exception):
         self.value = value
 
 
-def _send_all(group: Group, values: Sequence[Any], peer: int, ready: Event | None = None) -> None:
-    """Send tensors; those without elements have arrived with the header."""
-    communicator = group.communicator
+def _send_all(group: Group, values: Sequence[Any], peers: Sequence[int], ready: Event | None = None) -> None:
+    """
+    Send tensors; those without elements have arrived with the header.
+
+    Several peers get them by broadcasts: they and this rank are all of the communicator.
+    """
     values = [value for value in values if 0 not in value.shape]
+    if len(peers) > 1 and group.can_broadcast:
+        _broadcast_all(group, values, ready)
+        return
+    for peer in peers:
+        _send_all_to(group, values, peer, ready)
+
+
+def _broadcast_all(group: Group, values: Sequence[Any], ready: Event | None) -> None:
+    communicator, root = group.communicator, group.own_rank
+    for value in values:
+        whole = group.accelerator.contiguous(value)
+        if group.transfers is None:
+            communicator.broadcast(whole, root)
+        else:
+            computed = ready if whole is value else None
+            group.transfers.send(whole, lambda leaving: communicator.broadcast(leaving, root), computed)
+
+
+def _send_all_to(group: Group, values: Sequence[Any], peer: int, ready: Event | None) -> None:
+    communicator = group.communicator
     if group.transfers is not None:
         for value in values:
             whole = group.accelerator.contiguous(value)

@@ -97,6 +97,11 @@ class Group:
         """The accelerator's name, as in `torch.device`."""
         return self.accelerator.name
 
+    @property
+    def can_broadcast(self) -> bool:
+        """Whether the communicator has what Ray's interface lacks; else the root sends to one after the other."""
+        return hasattr(self.communicator, "broadcast")
+
     def allocator(self) -> Callable[[Sequence[int], Any], Any]:
         """A function that makes tensors without values where the communicator receives; for one thread."""
         from cgc.runtime.communicators.landing import LandingPool

@@ -40,7 +40,10 @@ def _graphs(draw):
         for user in draw(st.lists(st.integers(source + 1, source + 5), max_size=2, unique=True)):
             if user < len(tasks) and tasks[user].actors != task.actors:
                 users.setdefault(tasks[user].actors[0], user)
-        messages += [Message(source, task.actors[0], (user,), meets=True, send_us=2) for user in users.items()]
+        if users and draw(st.booleans()):
+            messages.append(Message(source, task.actors[0], tuple(users.items()), meets=True, send_us=2))
+        else:
+            messages += [Message(source, task.actors[0], (user,), meets=True, send_us=2) for user in users.items()]
     return actors, tasks, messages
 
 
@@ -53,6 +56,9 @@ def test_no_order_is_shorter(graph):
         if event.kind is EventKind.TASK:
             free[event.actor] += tasks[event.index].us
         else:
-            receiver = messages[event.index].receivers[0][0]
-            free[event.actor] = free[receiver] = max(free[event.actor], free[receiver]) + messages[event.index].send_us
+            message = messages[event.index]
+            ends = [event.actor, *(receiver for receiver, _ in message.receivers)]
+            end = max(free[actor] for actor in ends) + message.send_us
+            for actor in ends:
+                free[actor] = end
     assert lower_bound(actors, tasks, messages) <= max(free) + 1e-9

@@ -77,10 +77,12 @@ def _graphs(draw):
                 if actor != task.actors[0]:
                     receivers.setdefault(actor, user)
         size = draw(st.integers(0, 2))
-        if draw(st.booleans()):
+        kind = draw(st.sampled_from(["buffered", "meetings", "broadcast"]))
+        if kind == "meetings":
             messages += [Message(source, task.actors[0], (r,), True, size, 1, 1, 1) for r in receivers.items()]
         elif receivers:
-            messages.append(Message(source, task.actors[0], tuple(receivers.items()), False, size, 1, 1, 1))
+            meets = kind == "broadcast"
+            messages.append(Message(source, task.actors[0], tuple(receivers.items()), meets, size, 1, 1, 1))
     return actors, tasks, messages
 
 
@@ -107,7 +109,8 @@ def _schedule(actors, tasks, messages, order, slots):
         step = Step(kinds[event.kind], f"{event.kind.value}{event.index}", (event.index,))
         processes[event.actor].steps.append(step)
         if event.kind is EventKind.MEET:
-            processes[messages[event.index].receivers[0][0]].steps.append(step)
+            for receiver, _ in messages[event.index].receivers:
+                processes[receiver].steps.append(step)
     return Schedule(processes, channels)
 
 
