@@ -154,8 +154,8 @@ def _add_call(builder: _Builder) -> None:
 def _add_fan(builder: _Builder) -> None:
     rng = builder.rng
     sender, *receivers = rng.sample(builder.actors, rng.randint(3, min(9, len(builder.actors))))
-    onto_gpus = builder.gpus.issuperset([sender, *receivers])
-    tensor = TensorType.of(shape=[65536], dtype="float32", request="nccl" if onto_gpus else "gloo")
+    request = "nccl" if builder.gpus.issuperset(builder.actors) else "gloo"  # anybody may pick the value later
+    tensor = TensorType.of(shape=[65536], dtype="float32", request=request)
     taken = builder.pick()
     call = CallOp(sender, rng.choice(METHODS[3:]), [] if taken is None else [taken], None, [tensor])
     builder.add(call, [sender])

@@ -64,16 +64,24 @@ def compute(actor: str, method: str, count: int, values: Sequence[Any]) -> Any:
 
 
 @cache
-def compiled(name: str, streams: bool) -> dict[str, Program]:
+def compiled(name: str, streams: bool, broadcast: bool) -> dict[str, Program]:
     """The programs of a graph of the zoo, whose input goes to the devices."""
     unit = import_graph(ZOO[name]())
     (graph,) = graphs_of(unit.module)
     for operation in body_of(graph).body.block.ops:
         if isinstance(operation, InputOp):
             set_type(operation.results[0], TensorType.of("gpu", request="auto"))
-    text = ",".join("overlap-comm{streams}" if streams and each == "overlap-comm" else each for each in PASSES)
+    options = {"overlap-comm": "{streams}" if streams else "", "pair-comm": "{broadcast}" if broadcast else ""}
+    text = ",".join(each + options.get(each, "") for each in PASSES)
     programs: dict[str, Program] = PassManager(passes_of(text)).run(unit).products["programs"]
     return programs
+
+
+def has_broadcasts(name: str) -> bool:
+    """Whether a graph of the zoo has broadcasts if they are allowed."""
+    programs = compiled(name, streams=False, broadcast=True).values()
+    channels = [channel for program in programs for channel in program.channels if channel.communicator]
+    return any(len(channel.readers) > 1 for channel in channels)
 
 
 @cache
@@ -103,8 +111,9 @@ def input_of(execution: int) -> np.ndarray:
 class QueuedCommunicator:
     """What a device's own communicator is to the steps: it queues meetings on the current stream."""
 
-    def __init__(self, device: AdversarialDevice) -> None:
+    def __init__(self, device: AdversarialDevice, members: Sequence[int]) -> None:
         self._device = device
+        self._members = members
 
     def initialize(self, rank: int) -> None:
         assert rank == self._device.number
@@ -115,16 +124,25 @@ class QueuedCommunicator:
     def queue_recv(self, into: AdversarialArray, peer: int) -> None:
         self._device.receive(into, peer)
 
+    def broadcast(self, array: AdversarialArray, root: int) -> None:
+        """To all members, one after the other."""
+        if root != self._device.number:
+            self._device.receive(array, root)
+            return
+        for peer in self._members:
+            if peer != root:
+                self._device.send(array, peer)
+
     def destroy(self) -> None: ...
 
 
 class Machine:
     """The actors of one graph in one world; `run` executes the graph some times and checks its numbers."""
 
-    def __init__(self, name: str, world: World, streams: bool) -> None:
+    def __init__(self, name: str, world: World, streams: bool, *, broadcast: bool = False) -> None:
         self.name = name
         self.world = world
-        self.programs = compiled(name, streams)
+        self.programs = compiled(name, streams, broadcast)
         self.actors = [actor for actor in self.programs if actor != DRIVER]
         world.hosts = len(self.actors) + 1
         self.failures: list[BaseException] = []
@@ -167,7 +185,11 @@ class Machine:
         device = AdversarialDevice(self.world, rank)
         ranks = {symbol: number for number, symbol in enumerate(self.actors)}
         orders = {
-            spec.name: JoinOrder(f"{id(self)}/{spec.name}/{actor}", QueuedCommunicator(device), ranks)  # type: ignore[arg-type]
+            spec.name: JoinOrder(
+                f"{id(self)}/{spec.name}/{actor}",
+                QueuedCommunicator(device, [ranks[member] for member in spec.actors]),  # type: ignore[arg-type]
+                ranks,
+            )
             for spec in program.communicators
         }
         groups = WorkerGroups(orders, actor, device) if orders else None

@@ -12,7 +12,7 @@ from cgc.runtime.accelerators.crossing import Crossing
 from cgc.runtime.accelerators.transfers import Arrival, Transfers
 from cgc.runtime.communicators.edges import Receiver
 from tests.runtime.accelerators.adversary import World
-from tests.runtime.accelerators.machine import ZOO, Machine
+from tests.runtime.accelerators.machine import ZOO, Machine, has_broadcasts
 from tests.runtime.accelerators.test_transfers import (
     arrive_without_keeping,
     arrive_without_waiting,
@@ -25,13 +25,16 @@ SEEDS = range(int(os.environ.get("CGC_TEST_SEEDS", "2")))
 
 MUTANT_SEEDS = range(10)
 
+BROADCASTING = [name for name in ZOO if has_broadcasts(name)]
+"""Graphs of the zoo in which the cost model finds broadcasts shorter than single messages."""
+
 pytestmark = pytest.mark.usefixtures("ray_session")  # the driver's half asks Ray whether it runs in an actor
 
 
-def run(name: str, streams: bool, seeds: range) -> None:
+def run(name: str, streams: bool, seeds: range, *, broadcast: bool = False) -> None:
     for seed in seeds:
         try:
-            Machine(name, World(seed), streams).run()
+            Machine(name, World(seed), streams, broadcast=broadcast).run()
         except AssertionError as error:
             raise AssertionError(f"{name}, seed {seed}: {error}") from error
 
@@ -40,6 +43,12 @@ def run(name: str, streams: bool, seeds: range) -> None:
 @pytest.mark.parametrize("name", ZOO)
 def test_numbers_are_right(name: str, streams: bool) -> None:
     run(name, streams, SEEDS)
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["programs", "streams"])
+@pytest.mark.parametrize("name", BROADCASTING)
+def test_numbers_of_broadcasts_are_right(name: str, streams: bool) -> None:
+    run(name, streams, SEEDS, broadcast=True)
 
 
 def leave_without_settling(self: Crossing) -> None:
