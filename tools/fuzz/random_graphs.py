@@ -44,7 +44,7 @@ def random_graph(rng: random.Random, most_calls: int = MOST_CALLS, *, fans: bool
 
     With `fans` it has values that go to several actors over a communicator, and so a few calls more.
     """
-    calls = min(most_calls, _count(rng))
+    calls = _count(rng, most_calls)
     count = rng.randint(1, min(MOST_ACTORS, calls))
     names = [f"a{number}" for number in range(count)]
     nodes = [f"n{number}" for number in range(rng.choice([1, 1, 2, 3]))]
@@ -108,9 +108,10 @@ class _Builder:
         return self.rng.choice(recent) if recent else None
 
 
-def _count(rng: random.Random) -> int:
+def _count(rng: random.Random, most: int) -> int:
     middle, spread = (5.0, 1.2) if rng.random() < 0.005 else (1.0, 0.9)
-    return int(rng.lognormvariate(middle, spread)) + 1
+    drawn = rng.lognormvariate(middle, spread)  # infinite, if hypothesis draws it
+    return min(most, int(min(most, drawn)) + 1)
 
 
 def _add_inputs(builder: _Builder) -> None:
