@@ -64,7 +64,7 @@ def compute(actor: str, method: str, count: int, values: Sequence[Any]) -> Any:
 
 
 @cache
-def compiled(name: str, streams: bool, broadcast: bool) -> dict[str, Program]:
+def compiled(name: str, streams: bool, broadcast: bool = False) -> dict[str, Program]:
     """The programs of a graph of the zoo, whose input goes to the devices."""
     unit = import_graph(ZOO[name]())
     (graph,) = graphs_of(unit.module)
