@@ -200,7 +200,7 @@ def test_replicas_learn_as_with_torchs_ddp(trainers: list[Any]) -> None:
     with cgc.compile(dag) as graph:
         history = [ray.get(graph.execute(step), timeout=60) for step in range(STEPS * 2)]
     rendezvous = MemfdRendezvous()
-    expected = ray.get([actor.train_with_ddp.remote(rendezvous, STEPS * 2) for actor in actors], timeout=60)
+    expected = ray.get([actor.train_with_ddp.remote(rendezvous, STEPS * 2) for actor in actors], timeout=200)
     rendezvous.close()
     for step, by_rank in enumerate(history):
         for rank in range(REPLICAS):
