@@ -25,7 +25,6 @@ from cgc.ir.topology import LOCAL_NODE
 from cgc.ir.topology import ActorInfo as PlacedActor
 from cgc.options import CompileOptions
 from cgc.passes.analysis.cost import CostModel
-from cgc.passes.analysis.expected import UNKNOWN_TIME
 from cgc.passes.manager import PassManager, PipelineResult
 from cgc.passes.registry import PASSES, passes_of
 from cgc.runtime.program import Program
@@ -108,7 +107,7 @@ def run_passes(
     passes = passes_of(pipeline or options.pipeline or default_pipeline(options))
     manager = PassManager(passes, verify_each=options.verify_each, dump_dir=options.dump_dir, cost=cost)
     result = manager.run(unit)
-    for text in dict.fromkeys(remark.text for remark in result.remarks if remark.kind == UNKNOWN_TIME):
+    for text in result.warnings:
         warnings.warn(text, stacklevel=_frames_of_cgc())
     return result
 

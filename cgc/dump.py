@@ -33,7 +33,6 @@ from typing import Any
 from cgc.errors import CgcError, IRParseError, SourceError, did_you_mean
 from cgc.ir import Topology, Unit, graphs_of, parse_module, place_actors, print_module
 from cgc.passes.analysis.cost import CostModel
-from cgc.passes.analysis.expected import UNKNOWN_TIME
 from cgc.passes.analysis.plan import Plan, plan_of
 from cgc.passes.base import Pass
 from cgc.passes.manager import IMPORTED, PassManager, PassRecord, PipelineResult
@@ -183,7 +182,7 @@ def _run(options: argparse.Namespace) -> int:
     passes = _until(default_passes(unit) if given is None else given, selected)
     verify_each, locations = True if options.verify_each else None, not options.no_locations
     result, states = states_of(unit, passes, verify_each=verify_each, locations=locations, cost=cost)
-    for text in dict.fromkeys(remark.text for remark in result.remarks if remark.kind == UNKNOWN_TIME):
+    for text in result.warnings:
         print(f"warning: {text}", file=sys.stderr)
     for kind in options.emit or ["ir"]:
         _emit(kind, result, states, options)

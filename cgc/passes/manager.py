@@ -22,6 +22,7 @@ from pathlib import Path
 from cgc.errors import IRVerifyError, PassError, did_you_mean
 from cgc.ir import GraphOp, Unit, graphs_of, print_module, verify_module
 from cgc.passes.analysis.cost import CostModel
+from cgc.passes.analysis.expected import UNKNOWN_TIME
 from cgc.passes.base import Pass, PassContext, Remark
 from cgc.passes.registry import PASSES, pass_class
 
@@ -81,6 +82,11 @@ class PipelineResult:
     def remarks(self) -> list[Remark]:
         """All remarks, in the order in which they were made."""
         return [remark for record in self.records for remark in record.remarks]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What users should hear of though nothing failed: calls of which no time is known; each text once."""
+        return list(dict.fromkeys(remark.text for remark in self.remarks if remark.kind == UNKNOWN_TIME))
 
     def text(self, after: str | None = None) -> str:
         """

@@ -298,6 +298,8 @@ def _link_call(operation: Call, instance: Any, registers: Registers) -> Step:
     method = bind_method(instance, operation)
     name = method.name
     compute = link_arguments(operation, method.call, registers)
+    if operation.effect:
+        compute = _error_of(compute)
     drop = operation.drop
     targets = operation.into
     target = targets[0] if targets else None
@@ -311,15 +313,6 @@ def _link_call(operation: Call, instance: Any, registers: Registers) -> Step:
         for register in drop:
             registers[register] = None
         registers[target] = result  # type: ignore[index]
-
-    def call_for_effect() -> None:
-        try:
-            result = compute()
-        except BaseException as error:
-            result = failed(error)
-        for register in drop:
-            registers[register] = None
-        registers[target] = result if type(result) is ErrorValue else None  # type: ignore[index]
 
     def call_with_other_results() -> None:
         try:
@@ -336,9 +329,17 @@ def _link_call(operation: Call, instance: Any, registers: Registers) -> Step:
             raise ActorExitRequest(f"{name}: {type(error).__name__}: {error}") from error
         return ErrorValue.from_exception(error, name, note=note, instance=instance)
 
-    if operation.effect:
-        return call_for_effect
     return call_with_one_result if len(targets) == 1 else call_with_other_results
+
+
+def _error_of(compute: Callable[[], Any]) -> Callable[[], ErrorValue | None]:
+    """What a call for its effect has instead of a result."""
+
+    def compute_error() -> ErrorValue | None:
+        result = compute()
+        return result if type(result) is ErrorValue else None
+
+    return compute_error
 
 
 def _unpack(result: Any, count: int) -> Sequence[Any]:

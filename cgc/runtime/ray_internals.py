@@ -196,6 +196,14 @@ def call_on_actor(actor: ray.actor.ActorHandle, function: Callable[..., Any], *a
     return ref
 
 
+def ping(actor: ray.actor.ActorHandle) -> ray.ObjectRef[Any]:
+    """None from an actor that is alive; from another one Ray's account of its death, or that it is being restarted."""
+    return call_on_actor(actor, _nothing)
+
+
+def _nothing(_instance: object) -> None: ...
+
+
 def event_loop_of(instance: Any, method: str) -> asyncio.AbstractEventLoop | None:
     """
     The event loop on which Ray runs the `async def` method of this process's actor; None in an actor without one.

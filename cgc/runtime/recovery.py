@@ -198,7 +198,7 @@ def wait_until_alive(actors: Mapping[str, ray.actor.ActorHandle], death: Excepti
 def _answers(symbol: str, actor: ray.actor.ActorHandle, death: Exception, deadline: float) -> bool:
     label = describe_handle(symbol, actor)
     try:
-        ray.get(ray_internals.call_on_actor(actor, _nothing), timeout=max(0.0, deadline - time.monotonic()))
+        ray.get(ray_internals.ping(actor), timeout=max(0.0, deadline - time.monotonic()))
     except ray.exceptions.ActorDiedError as error:
         raise ray_internals.prefix_actor_error(
             GraphEndedError.of(error),
@@ -214,7 +214,3 @@ def _answers(symbol: str, actor: ray.actor.ActorHandle, death: Exception, deadli
             raise
         return False
     return True
-
-
-def _nothing(_instance: object) -> None:
-    """An actor that runs this is alive."""

@@ -205,7 +205,7 @@ class Session:
         """Why the closed graph has ended, as the exception to raise. Takes up to a second the first time."""
         with self._lock:
             if self._is_down and self._failure is None:
-                return RayChannelError(f"Channel closed. Graph {self.graph} was torn down.")
+                return self._torn_down()
             if self._failure is None:
                 self._failure = fresh_copy(self._find_reason())
             return fresh_copy(self._failure)
@@ -301,11 +301,14 @@ class Session:
     def _find_reason(self) -> Exception:
         code, culprit = self.arena.closed or (0, 0)
         if code == protocol.CLOSED_BY_TEARDOWN or not 1 <= culprit <= len(self.members):
-            return RayChannelError(f"Channel closed. Graph {self.graph} was torn down.")
+            return self._torn_down()
         member = self.members[culprit - 1]
         if code == protocol.CLOSED_BY_WORKER_FAILURE:
             return self._worker_failure(member)
         return self._death(member, left_by_itself=code == protocol.CLOSED_BY_ACTOR_EXIT)
+
+    def _torn_down(self) -> Exception:
+        return RayChannelError(f"Channel closed. Graph {self.graph} was torn down.")
 
     def _death(self, member: Member, left_by_itself: bool) -> Exception:
         where = f"Actor {member} of compiled graph {self.graph}, on node {member.info.node_ip} ({member.info.node_id}),"
@@ -313,7 +316,7 @@ class Session:
         try:
             # Not before: an actor that was killed may still answer for some milliseconds.
             if left_by_itself or wait_until_ended(member.info.pid, REASON_TIMEOUT / 2):
-                answer = ray_internals.call_on_actor(member.handle, _nothing)
+                answer = ray_internals.ping(member.handle)
                 ray.get(answer, timeout=max(0.0, deadline - time.monotonic()))
         except ray.exceptions.ActorDiedError as error:
             told: Exception = ray_internals.prefix_actor_error(error, f"{where} has died. ")
@@ -388,7 +391,3 @@ def _rings(programs: Iterable[Program]) -> list[tuple[int, int, int]]:
     if sorted(channels) != list(range(len(channels))):
         raise ValueError(f"the channels' indices are not 0 to {len(channels) - 1}: {sorted(channels)}")
     return [(len(channel.readers), channel.slots, channel.slot_bytes) for _, channel in sorted(channels.items())]
-
-
-def _nothing(_instance: object) -> None:
-    """Sent to an actor that is thought dead, for Ray's account of its death."""

@@ -18,7 +18,7 @@ import torch
 from ray.experimental.channel.communicator import Communicator
 
 from cgc.runtime.accelerators.base import PinnedMemory, Stream
-from cgc.runtime.accelerators.cpu import contiguous_tensor, host_memory_of, host_tensor, is_host_tensor
+from cgc.runtime.accelerators.torch_arrays import TorchArrays, octets_of
 
 _REGISTER_READ_ONLY = 0x08
 """`cudaHostRegisterReadOnly`: a channel's reader maps its memory without the right to write."""
@@ -49,11 +49,10 @@ class RegisteredMemory:
         self.release = weakref.finalize(self, _unregister, self._start)
 
 
-class CudaAccelerator:
+class CudaAccelerator(TorchArrays):
     """See `Accelerator`."""
 
     name = "cuda"
-    array_type = torch.Tensor
 
     def device(self) -> torch.device:
         if not torch.cuda.is_available():
@@ -87,21 +86,6 @@ class CudaAccelerator:
     def keep_for(self, array: torch.Tensor, stream: Stream) -> None:
         array.record_stream(stream)
 
-    def is_on_device(self, value: Any) -> bool:
-        return isinstance(value, torch.Tensor) and value.device.type == "cuda" and value.layout is torch.strided
-
-    def is_on_host(self, value: Any) -> bool:
-        return is_host_tensor(value)
-
-    def contiguous(self, array: torch.Tensor) -> torch.Tensor:
-        return contiguous_tensor(array)
-
-    def host_memory(self, array: torch.Tensor) -> memoryview:
-        return host_memory_of(array)
-
-    def host_array(self, memory: PinnedMemory, shape: Sequence[int], dtype: Any) -> torch.Tensor:
-        return host_tensor(memory.view, shape, dtype)
-
     def pinned(self, nbytes: int) -> PinnedMemory:
         return AllocatedMemory(nbytes)
 
@@ -109,12 +93,12 @@ class CudaAccelerator:
         return RegisteredMemory(view)
 
     def copy_in(self, target: torch.Tensor, source: PinnedMemory, offset: int = 0) -> None:
-        octets = _octets(target)
+        octets = octets_of(target)
         if octets.numel():
             octets.copy_(_host_tensor(source.view[offset : offset + octets.numel()]), non_blocking=True)
 
     def copy_out(self, target: PinnedMemory, source: torch.Tensor, offset: int = 0) -> None:
-        octets = _octets(source)
+        octets = octets_of(source)
         if octets.numel():
             _host_tensor(target.view[offset : offset + octets.numel()]).copy_(octets, non_blocking=True)
 
@@ -122,10 +106,6 @@ class CudaAccelerator:
         from cgc.runtime.communicators.nccl import NcclCommunicator
 
         return NcclCommunicator(actors)
-
-
-def _octets(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().view(-1).view(torch.uint8)
 
 
 def _host_tensor(view: memoryview) -> torch.Tensor:
