@@ -22,10 +22,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cgc.ir import CollectiveOp, FutureType, GraphOp, IntAttr, Operation, RecvOp, RecvStartOp, WaitOp
+from cgc.passes.analysis.bind_order import overlapped_bind_order
 from cgc.passes.analysis.cost import CostModel
+from cgc.passes.analysis.events import Event, EventKind, Overlapped
 from cgc.passes.analysis.expected import cost_of
 from cgc.passes.analysis.extract import schedule_of
-from cgc.passes.analysis.order import Event, EventKind
 from cgc.passes.analysis.overlap import overlapped_order
 from cgc.passes.analysis.problem import Problem, problem_of
 from cgc.passes.analysis.simulate import simulate
@@ -58,18 +59,29 @@ def overlap(graph: GraphOp, cost: CostModel, budget: float, context: PassContext
     if not any(message.meets for message in problem.messages):
         return False
     before = simulate(schedule_of(graph, cost)).makespan
-    found = overlapped_order(len(problem.names), problem.tasks, problem.messages, budget)
-    rewriting = _Rewriting(graph, problem)
-    rewriting.apply(found.line)
-    after = simulate(schedule_of(graph, cost)).makespan
+    found, after = _shortest(graph, problem, cost, budget)
     context.count("makespan-us-before", before)
     if after > before * (1 - GAIN):
-        rewriting.revert()
         context.remark("WhyNoOverlap", f"streams would take {after:.1f} us an execution, programs take {before:.1f}")
         return False
+    _Rewriting(graph, problem).apply(found.line)
     context.count("makespan-us", after)
     context.count("peak-bytes", max(found.peak_bytes))
     return True
+
+
+def _shortest(graph: GraphOp, problem: Problem, cost: CostModel, budget: float) -> tuple[Overlapped, float]:
+    """The order that is predicted to be shortest, with its makespan; leaves the programs as they are."""
+    given = len(problem.names), problem.tasks, problem.messages
+    found: list[tuple[float, Overlapped]] = []
+    for candidate in (overlapped_order(*given, budget), overlapped_bind_order(*given)):
+        if not found or max(candidate.peak_bytes) <= budget:
+            rewriting = _Rewriting(graph, problem)
+            rewriting.apply(candidate.line)
+            found.append((simulate(schedule_of(graph, cost)).makespan, candidate))
+            rewriting.revert()
+    makespan, best = min(found, key=lambda item: item[0])
+    return best, makespan
 
 
 def stream_collectives(graph: GraphOp, cost: CostModel, context: PassContext) -> bool:

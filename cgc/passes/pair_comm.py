@@ -43,8 +43,9 @@ from cgc.ir import (
     TransportAttr,
 )
 from cgc.passes.analysis.cost import CostModel
+from cgc.passes.analysis.events import Event, EventKind, Message, Task
 from cgc.passes.analysis.expected import cost_of, message_cost, operation_us
-from cgc.passes.analysis.order import Event, EventKind, Message, Task, timed_order
+from cgc.passes.analysis.order import timed_order
 from cgc.passes.base import Pass, PassContext
 from cgc.passes.graph_view import actor_of, actors_of, body_of, driver_of, set_level
 
@@ -121,7 +122,8 @@ def _problem(graph: GraphOp, cost: CostModel) -> _Problem:
         made_by.update(dict.fromkeys(operation.results, task))
         problem.operations.append(operation)
         names = operation.participant_names if isinstance(operation, CollectiveOp) else (actor_of(operation, driver),)
-        problem.tasks.append(Task(tuple(number[name] for name in names), operation_us(operation, actors, cost)))
+        needs = tuple(dict.fromkeys(made_by[value] for value in operation.operands if value in made_by))
+        problem.tasks.append(Task(tuple(number[name] for name in names), operation_us(operation, actors, cost), needs))
     for transfer in problem.transfers:
         users = [first_use.get(result) for result in transfer.results]
         receivers = [(number[name], user) for name, user in zip(transfer.receiver_names, users, strict=True)]

@@ -25,6 +25,7 @@ from ray.dag.dag_node_operation import (
 
 from cgc.passes.analysis.problem import Problem
 from cgc.passes.analysis.schedule import RENDEZVOUS, Channel, Kind, Process, Schedule, Step
+from cgc.passes.analysis.simulate import simulate
 
 READ, COMPUTE, WRITE = _DAGNodeOperationType.READ, _DAGNodeOperationType.COMPUTE, _DAGNodeOperationType.WRITE
 
@@ -63,6 +64,24 @@ def ray_order(dag: DAGNode, *, overlap: bool = False) -> Order:
         actor.info.name: [(node.operation.type, node.operation.exec_task_idx) for node in nodes]
         for actor, nodes in schedule.items()
     }
+
+
+def ray_makespan(dag: DAGNode, problem: Problem, *, overlap: bool) -> float:
+    """
+    How long Ray's order is predicted to take, in microseconds, with meetings on streams if it is the overlapped one.
+
+    Args:
+        dag: The graph, of which `problem` was made.
+        problem: What cgc has of it, with the expected times.
+        overlap: As in `ray_order`.
+
+    Raises:
+        RefusedError: Ray has no order, or one in which actors wait for each other.
+    """
+    simulation = simulate(schedule_in_order(ray_order(dag, overlap=overlap), problem, "driver", streams=overlap))
+    if simulation.stuck:
+        raise RefusedError("Ray's order deadlocks")
+    return simulation.makespan
 
 
 def ignores_hints(dag: DAGNode) -> bool:

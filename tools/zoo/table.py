@@ -22,15 +22,16 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from graphs import ZOO
-from ray_order import RefusedError, ignores_hints, ray_order, schedule_in_order
+from ray_order import RefusedError, ignores_hints, ray_makespan, schedule_in_order
 from torch_order import torch_order
 
 from cgc.ir import GraphOp, graphs_of
 from cgc.ir.importer import import_graph
 from cgc.passes.analysis.bounds import lower_bound
 from cgc.passes.analysis.cost import CostModel
+from cgc.passes.analysis.events import Task
 from cgc.passes.analysis.extract import schedule_of
-from cgc.passes.analysis.order import Task, tails
+from cgc.passes.analysis.order import tails
 from cgc.passes.analysis.problem import Problem, problem_of
 from cgc.passes.analysis.simulate import simulate
 from cgc.passes.manager import PassManager
@@ -77,11 +78,7 @@ def measure(name: str, build: Callable[[], Any]) -> dict[str, float]:
     }
     for column, overlap in (("Ray", False), ("Ray overlap", True)):
         with suppress(RefusedError):
-            simulation = simulate(
-                schedule_in_order(ray_order(build(), overlap=overlap), problem, "driver", streams=overlap)
-            )
-            if not simulation.stuck:
-                found[column] = simulation.makespan
+            found[column] = ray_makespan(build(), problem, overlap=overlap)
     order = torch_order(name)
     if order is not None:
         found["torch"] = simulate(schedule_in_order(order, problem, "driver", streams=True)).makespan

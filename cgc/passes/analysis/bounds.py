@@ -9,7 +9,7 @@ rule, optimal for one machine). If all of them are for one call, the one that ex
 
 from __future__ import annotations
 
-from cgc.passes.analysis.order import Message, Task
+from cgc.passes.analysis.events import Message, Task
 
 
 def lower_bound(actors: int, tasks: list[Task], messages: list[Message]) -> float:

@@ -9,7 +9,8 @@ file chooses a good one among the valid orders, by list scheduling against the c
   meet: then at the earliest moment at which neither is busy;
 * among messages that could go at the same moment, the one on the longest remaining path goes first, then the larger
   one, then the one bound first;
-* where ends have to meet, several policies are tried and what is predicted to be shortest is taken (`Policy`).
+* where ends have to meet, several policies are tried and what is predicted to be shortest is taken (`Policy`);
+* the order of Ray's scheduler is tried as well (`bind_order.py`), and taken if it is shorter.
 
 Only lists and integers decide, never a hash, so that every run gives the same order. O(n log n) in the events.
 """
@@ -20,14 +21,8 @@ import heapq
 from dataclasses import dataclass, field
 from enum import Enum
 
-
-class EventKind(Enum):
-    """What happens at one place of the order; the value is the letter that dumps print."""
-
-    TASK = "C"
-    SEND = "S"
-    RECV = "R"
-    MEET = "M"
+from cgc.passes.analysis.bind_order import bind_order
+from cgc.passes.analysis.events import Event, EventKind, Message, Task
 
 
 class Policy(Enum):
@@ -41,62 +36,6 @@ class Policy(Enum):
     GO_ON = "go on"
     WAIT = "wait"
     BY_POSITION = "by position"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """
-    One place of the global order.
-
-    Attributes:
-        kind: `TASK`, `SEND` and `RECV` of a buffered message, or `MEET`: send and recv at once.
-        index: Position of the task or of the message in the order's input.
-        actor: Who does it; the sender for `MEET`, the first participant for a collective `TASK`.
-    """
-
-    kind: EventKind
-    index: int
-    actor: int
-
-
-@dataclass(slots=True)
-class Task:
-    """
-    Something that an actor does on its own (a call), or several do together (a collective).
-
-    Attributes:
-        actors: Who takes part; one for a call.
-        us: How long it takes, in microseconds.
-    """
-
-    actors: tuple[int, ...]
-    us: float
-
-
-@dataclass(slots=True)
-class Message:
-    """
-    A value on its way from the actor of `source` to others.
-
-    Attributes:
-        source: The task that makes the value.
-        sender: Actor that sends; one of the participants of `source`.
-        receivers: For each receiving actor the first task that needs the value there, by position, in order.
-        meets: True if sender and receivers have to be there at the same time; several receivers are a broadcast.
-        nbytes: Expected size.
-        send_us: How long the sender is busy; all ends if it `meets`.
-        latency_us: From the end of the send until a receiver can take it.
-        recv_us: How long a receiver is busy.
-    """
-
-    source: int
-    sender: int
-    receivers: tuple[tuple[int, int], ...]
-    meets: bool
-    nbytes: int = 0
-    send_us: float = 0.0
-    latency_us: float = 0.0
-    recv_us: float = 0.0
 
 
 def global_order(actors: int, tasks: list[Task], messages: list[Message]) -> list[Event]:
@@ -116,7 +55,8 @@ def timed_order(actors: int, tasks: list[Task], messages: list[Message]) -> tupl
     for scheduler in found:
         scheduler.run()
     best = min(found, key=lambda scheduler: scheduler.makespan)
-    return best.order, best.makespan
+    listed, makespan = bind_order(actors, tasks, messages)
+    return (listed, makespan) if makespan < best.makespan else (best.order, best.makespan)
 
 
 def tails(actors: int, tasks: list[Task], messages: list[Message]) -> tuple[list[float], list[float]]:

@@ -17,21 +17,8 @@ import heapq
 import math
 from dataclasses import dataclass, field
 
-from cgc.passes.analysis.order import Event, EventKind, Message, Task, tails
-
-
-@dataclass(slots=True)
-class Overlapped:
-    """
-    The result.
-
-    Attributes:
-        line: The global order; `MEET` is where all ends issue the message on their streams.
-        peak_bytes: Per actor, the most that was issued and not yet used at one time.
-    """
-
-    line: list[Event]
-    peak_bytes: list[int]
+from cgc.passes.analysis.events import Event, EventKind, Message, Overlapped, Task
+from cgc.passes.analysis.order import tails
 
 
 def overlapped_order(actors: int, tasks: list[Task], messages: list[Message], budget: float = math.inf) -> Overlapped:

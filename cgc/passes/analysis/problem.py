@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from cgc.ir import ActorOp, CollectiveOp, GraphOp, GroupOp, Operation, RecvOp, RecvStartOp, SendOp, SSAValue, WaitOp
 from cgc.passes.analysis.cost import CostModel
+from cgc.passes.analysis.events import Message, Task
 from cgc.passes.analysis.expected import message_cost, operation_us
-from cgc.passes.analysis.order import Message, Task
 from cgc.passes.graph_view import Communication, actors_of, order_of, programs_of
 
 
@@ -83,7 +83,11 @@ def _add_tasks(problem: Problem, graph: GraphOp, number: Mapping[str, int], cost
             task = len(problem.tasks)
         if task == len(problem.tasks):
             names = operation.participant_names if isinstance(operation, CollectiveOp) else (problem.names[actor],)
-            problem.tasks.append(Task(tuple(number[name] for name in names), operation_us(operation, actors, cost)))
+            makers = (task_of.get(_maker(value)) for value in operation.operands)
+            needs = tuple(dict.fromkeys(maker for maker in makers if maker is not None))
+            problem.tasks.append(
+                Task(tuple(number[name] for name in names), operation_us(operation, actors, cost), needs)
+            )
             problem.operations.append({})
         problem.operations[task][actor] = operation
         task_of[operation] = task

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cgc.passes.analysis.bounds import lower_bound
-from cgc.passes.analysis.order import EventKind, Message, Task, global_order
+from cgc.passes.analysis.events import EventKind, Message, Task
+from cgc.passes.analysis.order import global_order
 
 
 def test_longest_path():

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cgc.passes.analysis.deadlock import deadlock_error
-from cgc.passes.analysis.order import Event, EventKind, Message, Task, global_order, tails
+from cgc.passes.analysis.events import Event, EventKind, Message, Task
+from cgc.passes.analysis.order import global_order, tails
 from cgc.passes.analysis.schedule import RENDEZVOUS, Channel, Kind, Process, Schedule, Step
 from cgc.passes.analysis.simulate import simulate
 
