@@ -64,6 +64,7 @@ class ActorInfo:
 
     Attributes:
         pid: Its process.
+        raylet_pid: The process whose end is that of its node; 0 where that is not known.
         node_id: Hex id of its node.
         node_ip: Address of its node.
         name: Its name in Ray, or an empty string.
@@ -75,6 +76,7 @@ class ActorInfo:
     """
 
     pid: int
+    raylet_pid: int
     node_id: str
     node_ip: str
     name: str
@@ -130,6 +132,7 @@ def _describe(instance: Any) -> ActorInfo:
     context = ray.get_runtime_context()
     return ActorInfo(
         pid=os.getpid(),
+        raylet_pid=ray_internals.raylet_pid(),
         node_id=context.get_node_id(),
         node_ip=ray.util.get_node_ip_address(),
         name=context.get_actor_name() or "",

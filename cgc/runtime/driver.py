@@ -168,8 +168,12 @@ class BaseDriver:
         return self._session.has_died
 
     def death(self) -> Exception | None:
-        """The error that tells of it; None if there was no death. Asks Ray the first time, for up to a second."""
+        """The error that tells of it; None if there was no death. Asks Ray, see `Session.failure`."""
         return self._session.failure() if self.has_died else None
+
+    def wait_for_the_dead(self, timeout: float) -> None:
+        """Wait until the processes of the dead actors have ended, at most `timeout` seconds."""
+        self._session.wait_for_the_dead(timeout)
 
     @property
     def actors(self) -> Mapping[str, ray.actor.ActorHandle]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
+import os
 import traceback
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -22,6 +23,8 @@ import ray.exceptions
 from ray.cloudpickle.cloudpickle import _should_pickle_by_reference
 from ray.core.generated.common_pb2 import ActorDiedErrorContext
 from ray.experimental import internal_kv
+
+from cgc.runtime.process_watch import is_running
 
 SYSTEM_GROUP = "_ray_system"
 """Concurrency group that every Ray actor has for calls beside the user's own.
@@ -229,6 +232,17 @@ def terminate_this_actor(detail: str) -> None:
     help: a leaving actor waits for the tasks that it has sent. `detail` becomes part of the `ActorDiedError`.
     """
     ray._private.worker.global_worker.core_worker.drain_and_exit_worker("user", detail.encode())
+
+
+def raylet_pid() -> int:
+    """
+    The raylet that has started this worker, whose end is that of the node; 0 where that is not known.
+
+    Ray tells it to its own processes of the node by this variable. Workers look once a second whether it still runs;
+    who does not want to wait for that watches it.
+    """
+    pid = os.environ.get("RAY_RAYLET_PID", "")
+    return int(pid) if pid.isdecimal() and is_running(int(pid)) else 0
 
 
 def cluster_put(key: bytes, value: bytes) -> None:

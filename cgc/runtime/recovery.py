@@ -160,6 +160,7 @@ class Recovery(Generic[AnyDriver]):
         death = dead.death() or ray.exceptions.RayChannelError(f"graph {self._id} has ended")
         logger.warning("graph %s is being restarted: %s", self._id, death)
         dead.teardown()
+        dead.wait_for_the_dead(deadline - time.monotonic())
         wait_until_alive(dead.actors, death, deadline)
         try:
             driver = self._rebuild()

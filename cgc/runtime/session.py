@@ -29,6 +29,7 @@ from cgc.runtime.diagnosis import fetch_stacks
 from cgc.runtime.hosts import kill_hosts
 from cgc.runtime.inspection import description
 from cgc.runtime.measure import Sample
+from cgc.runtime.obituary import REASON_TIMEOUT, Obituary
 from cgc.runtime.process_watch import is_running, wait_until_ended, watcher
 from cgc.runtime.program import Program
 from cgc.runtime.status import ParticipantStatus, read_status
@@ -37,10 +38,10 @@ from cgc.runtime.task_errors import fresh_copy
 if TYPE_CHECKING:
     from cgc.runtime.communicators.groups import JoinOrder
 
-REASON_TIMEOUT = 0.9
-"""Seconds in which Ray may say why an actor died; after that we say it with what we know."""
-
 RayChannelError: type[Exception] = ray.exceptions.RayChannelError
+
+FAILURE_TIMEOUT = 4.5
+"""Seconds for a worker to hand over the traceback of a failure of cgc."""
 
 JOIN_POLL = 0.05
 """Seconds between two looks whether the graph has failed, while actors join communicators."""
@@ -85,12 +86,20 @@ class Session:
         self.members = tuple(members)
         self.start_refs: dict[ray.actor.ActorHandle, ray.ObjectRef[Any]] = {}
         self._dead: set[int] = set()
+        self._killed: set[int] = set()
+        """Those of `_dead` that the user has killed from this process."""
+        self._dead_raylets: set[int] = set()
+        self._obituary: Obituary | None = None
         self._lock = threading.Lock()
         self._failure: Exception | None = None
         self._is_down = False
         self._watches = [
             watcher.watch(member.info.pid, lambda number=member.number: self._on_death(number))  # type: ignore[misc]
             for member in members
+        ]
+        self._watches += [
+            watcher.watch(pid, lambda pid=pid: self._on_node_death(pid))  # type: ignore[misc]
+            for pid in {member.info.raylet_pid for member in members} - {0}
         ]
         _sessions.add(self)
 
@@ -202,12 +211,18 @@ class Session:
         return dict(zip(refs, found, strict=True))
 
     def failure(self) -> Exception:
-        """Why the closed graph has ended, as the exception to raise. Takes up to a second the first time."""
+        """
+        Why the closed graph has ended, as the exception to raise.
+
+        Takes up to `REASON_TIMEOUT` seconds the first time; for a death, later ones may know more.
+        """
         with self._lock:
-            if self._is_down and self._failure is None:
-                return self._torn_down()
+            if self._is_down:  # perhaps by ray.shutdown: Ray is not asked any more
+                return self._torn_down() if self._failure is None else fresh_copy(self._failure)
             if self._failure is None:
                 self._failure = fresh_copy(self._find_reason())
+            elif self._obituary is not None and not self._obituary.is_complete:
+                self._failure = fresh_copy(self._obituary.error())
             return fresh_copy(self._failure)
 
     def close(self) -> None:
@@ -228,7 +243,19 @@ class Session:
         """The user has killed an actor, perhaps one of the graph: it ends now, not when the process does."""
         for member in self.members:
             if member.info.actor_id == actor_id:
+                self._killed.add(member.number)
                 self._on_death(member.number)
+
+    def wait_for_the_dead(self, timeout: float) -> None:
+        """
+        Wait until the processes of dead actors have ended, at most `timeout` seconds.
+
+        Those that were killed, or whose raylet was, may still answer for a while.
+        """
+        deadline = time.monotonic() + timeout
+        for member in self.members:
+            if member.number in self._dead or member.info.raylet_pid in self._dead_raylets:
+                wait_until_ended(member.info.pid, max(0.0, deadline - time.monotonic()))
 
     def teardown(self, kill_actors: bool = False) -> None:
         """
@@ -298,6 +325,13 @@ class Session:
         if self._arena is not None:
             self._arena.close(protocol.CLOSED_BY_ACTOR_DEATH, number)
 
+    def _on_node_death(self, raylet_pid: int) -> None:
+        """Without its raylet a node is dead; Ray's workers notice it within a second or so, and end."""
+        self._dead_raylets.add(raylet_pid)
+        if self._arena is not None:
+            first = next(member.number for member in self.members if member.info.raylet_pid == raylet_pid)
+            self._arena.close(protocol.CLOSED_BY_ACTOR_DEATH, first)
+
     def _find_reason(self) -> Exception:
         code, culprit = self.arena.closed or (0, 0)
         if code == protocol.CLOSED_BY_TEARDOWN or not 1 <= culprit <= len(self.members):
@@ -305,37 +339,27 @@ class Session:
         member = self.members[culprit - 1]
         if code == protocol.CLOSED_BY_WORKER_FAILURE:
             return self._worker_failure(member)
-        return self._death(member, left_by_itself=code == protocol.CLOSED_BY_ACTOR_EXIT)
+        self._obituary = self._write_obituary(member, left_by_itself=code == protocol.CLOSED_BY_ACTOR_EXIT)
+        return self._obituary.error()
+
+    def _write_obituary(self, member: Member, left_by_itself: bool) -> Obituary:
+        if left_by_itself:
+            return Obituary(member, self.graph, "exit_actor() was called in a method", may_answer=False)
+        if member.number in self._killed:
+            return Obituary(member, self.graph, "it was killed by `ray.kill`")
+        raylet = member.info.raylet_pid
+        if raylet in self._dead_raylets:
+            patience = REASON_TIMEOUT if member.number in self._dead else 0.0
+            return Obituary(member, self.graph, f"its node's raylet, process {raylet}, has ended", patience=patience)
+        return Obituary(member, self.graph, "its process ended")
 
     def _torn_down(self) -> Exception:
         return RayChannelError(f"Channel closed. Graph {self.graph} was torn down.")
 
-    def _death(self, member: Member, left_by_itself: bool) -> Exception:
-        where = f"Actor {member} of compiled graph {self.graph}, on node {member.info.node_ip} ({member.info.node_id}),"
-        deadline = time.monotonic() + REASON_TIMEOUT
-        try:
-            # Not before: an actor that was killed may still answer for some milliseconds.
-            if left_by_itself or wait_until_ended(member.info.pid, REASON_TIMEOUT / 2):
-                answer = ray_internals.ping(member.handle)
-                ray.get(answer, timeout=max(0.0, deadline - time.monotonic()))
-        except ray.exceptions.ActorDiedError as error:
-            told: Exception = ray_internals.prefix_actor_error(error, f"{where} has died. ")
-            return told
-        except Exception:  # Ray does not know of the death yet, restarts the actor, or is shut down
-            logger.debug("graph %s: Ray has no reason for the end of %s yet", self.graph, member, exc_info=True)
-        how = "exit_actor() was called in a method" if left_by_itself else "its process ended"
-        return ray_internals.actor_died_error(
-            member.handle,
-            reason=f"{where} has left: {how}.",
-            pid=member.info.pid,
-            name=member.info.name,
-            node_ip=member.info.node_ip,
-        )
-
     def _worker_failure(self, member: Member) -> Exception:
         try:
             ref = ray_internals.call_on_actor(member.handle, worker.take_failure, self.graph)
-            text = ray.get(ref, timeout=5 * REASON_TIMEOUT)
+            text = ray.get(ref, timeout=FAILURE_TIMEOUT)
         except Exception as error:
             text = f"(its traceback cannot be had: {error})"
         return RayChannelError(f"cgc failed in the worker of actor {member}:\n{text}")

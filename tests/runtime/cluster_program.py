@@ -1,13 +1,14 @@
 """
 A driver with a cluster of its own on this machine, for `test_cluster_faults.py`: prints JSON of what happened.
 
-    python -m tests.runtime.cluster_program nodes|gcs|memory
+    python -m tests.runtime.cluster_program nodes|gcs|memory|cause
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -62,11 +63,12 @@ def remove_nodes(cluster: Cluster) -> dict[str, Any]:
             begin = time.monotonic()
             cluster.remove_node(node, allow_graceful=name == "removed")
             error = _death(lambda graph=graph: ray.get(graph.execute(2)))
+            seconds = time.monotonic() - begin
             found[name] = {
                 "text": str(error),
                 "actor": info.actor_id,
                 "node": info.node_id,
-                "seconds": time.monotonic() - begin,
+                "seconds": seconds,
                 "same node as the driver": info.node_id == ray.get_runtime_context().get_node_id(),
                 "ended": wait_until_ended(info.pid, DEADLINE),
             }
@@ -108,6 +110,24 @@ def run_out_of_memory(cluster: Cluster) -> dict[str, Any]:
     return {"text": str(error), "actor": info.actor_id}
 
 
+def wait_for_a_late_cause(cluster: Cluster) -> dict[str, Any]:
+    """An actor dies while the control plane, which knows why actors die, does not answer for a while."""
+    gcs = next(each for each in psutil.Process().children(recursive=True) if each.name() == "gcs_server")
+    with compiled(on("head")) as graph:
+        assert ray.get(graph.execute(1)) == 1
+        gcs.suspend()
+        try:
+            os.kill(graph._driver.infos["Actor_0"].pid, signal.SIGKILL)
+            first = str(_death(lambda: ray.get(graph.execute(2))))
+            second = str(_death(lambda: graph.execute(3)))
+        finally:
+            gcs.resume()
+        later, end = second, time.monotonic() + DEADLINE
+        while later == second and time.monotonic() < end:
+            later = str(_death(lambda: graph.execute(4)))
+    return {"first": first, "second": second, "later": later}
+
+
 def _death(function: Callable[[], Any]) -> ray.exceptions.ActorDiedError:
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
@@ -118,7 +138,7 @@ def _death(function: Callable[[], Any]) -> ray.exceptions.ActorDiedError:
     raise AssertionError("no death was told")
 
 
-PROGRAMS = {"nodes": remove_nodes, "gcs": restart_gcs, "memory": run_out_of_memory}
+PROGRAMS = {"nodes": remove_nodes, "gcs": restart_gcs, "memory": run_out_of_memory, "cause": wait_for_a_late_cause}
 
 
 def main(what: str) -> None:

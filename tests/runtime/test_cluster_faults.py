@@ -35,6 +35,17 @@ def test_actors_of_other_nodes_on_this_machine_take_part_and_die_with_their_node
         assert "@Actor_1 (Actor, actor" in found["text"], how
         assert found["ended"], how
         assert found["survivor"] == "answers", how
+        if how == "killed":  # whose workers notice it within a second
+            assert "has died: its node's raylet, process" in found["text"]
+
+
+def test_an_error_does_not_wait_for_a_control_plane_that_does_not_answer_and_later_ones_have_the_cause():
+    found = run("cause")
+    assert "its process ended. Ray has not told a cause yet." in found["first"]
+    assert found["second"] == found["first"]
+    assert "its process ended. " in found["later"]
+    assert "The actor died unexpectedly" in found["later"]
+    assert "yet" not in found["later"]
 
 
 def test_a_graph_runs_on_while_the_gcs_restarts():
