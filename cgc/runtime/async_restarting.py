@@ -7,7 +7,6 @@ An unfinished execution is submitted again by who awaits it first, in the event 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -26,7 +25,7 @@ CROWDED = 0.01
 @dataclass(slots=True)
 class _Execution:
     """
-    One that has outputs to be awaited.
+    One that has outputs to be awaited, held by its futures alone: it ends with the last of them.
 
     Attributes:
         driver: Where it runs.
@@ -42,15 +41,19 @@ class _Execution:
     death: Exception | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def give_up(self, output: int) -> None:
+        """Nobody will await this output any more, or again. May be called by the garbage collector anywhere."""
+        self.outputs[output] = None
+        if not any(source is not None for source in self.outputs):
+            self.inputs = None
+
 
 class AsyncRestartingDriver(Recovery[AsyncDriver]):
     """Executes a graph like `AsyncDriver`, and restarts it when an actor of it has died."""
 
     def __init__(self, driver: AsyncDriver, rebuild: Callable[[], AsyncDriver], *, idempotent: bool) -> None:
         super().__init__(driver, rebuild, idempotent=idempotent)
-        self._executions: dict[int, _Execution] = {}
         self._submitted = 0
-        self._dropped: deque[tuple[int, int]] = deque()
 
     def execute(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: the graph was compiled for asyncio."""
@@ -58,8 +61,6 @@ class AsyncRestartingDriver(Recovery[AsyncDriver]):
 
     async def execute_async(self, *args: Any, **kwargs: Any) -> GraphFuture | list[GraphFuture]:
         """Submit one execution, after a recovery if need be. Raises as `AsyncDriver.execute_async`."""
-        while self._dropped:
-            self._claimed(*self._dropped.popleft())
         while True:
             driver = await self._recovered()
             try:
@@ -68,31 +69,23 @@ class AsyncRestartingDriver(Recovery[AsyncDriver]):
             except ENDED:
                 if not self._recovers_from(driver):
                     raise
-        execution = self._submitted
+        number = self._submitted
         self._submitted += 1
-        self._executions[execution] = _Execution(driver, outputs, (args, kwargs) if self._idempotent else None)
-        futures = [_Future(self, execution, output) for output in range(len(outputs))]
+        execution = _Execution(driver, outputs, (args, kwargs) if self._idempotent else None)
+        futures = [_Future(self, number, execution, output) for output in range(len(outputs))]
         return list(futures) if self.returns_list else futures[0]
 
-    def source(self, execution: int, output: int) -> GraphFuture | None:
-        """The future that an output comes from at present."""
-        return self._executions[execution].outputs[output]
-
-    async def result(self, execution: int, output: int) -> Any:
+    async def result(self, entry: _Execution, output: int) -> Any:
         """One output, for the future of it."""
         try:
-            value = await self._outcome(self._executions[execution], output)
+            value = await self._outcome(entry, output)
         except asyncio.CancelledError:  # it can be awaited again
             raise
         except BaseException:
-            self._claimed(execution, output)
+            entry.give_up(output)
             raise
-        self._claimed(execution, output)
+        entry.give_up(output)
         return value
-
-    def drop(self, execution: int, output: int) -> None:
-        """A future went out of scope. May be called by the garbage collector anywhere, so it only leaves a note."""
-        self._dropped.append((execution, output))
 
     async def _outcome(self, entry: _Execution, output: int) -> Any:
         """One output, from as many drivers as it takes."""
@@ -144,21 +137,14 @@ class AsyncRestartingDriver(Recovery[AsyncDriver]):
                 if source is not None:
                     entry.outputs[place] = outputs[place]
 
-    def _claimed(self, execution: int, output: int) -> None:
-        entry = self._executions.get(execution)
-        if entry is None:
-            return
-        entry.outputs[output] = None
-        if not any(source is not None for source in entry.outputs):
-            del self._executions[execution]
-
 
 class _Future(GraphFuture):
     """A future of an execution that may run again."""
 
-    def __init__(self, driver: AsyncRestartingDriver, execution: int, output: int) -> None:
+    def __init__(self, driver: AsyncRestartingDriver, number: int, execution: _Execution, output: int) -> None:
         self._dag: Any = driver
-        self._execution_index = execution
+        self._execution_index = number
+        self._execution = execution
         self._output = output
         self._channel_index = output if driver.returns_list else None
         self._is_unread = True
@@ -166,7 +152,7 @@ class _Future(GraphFuture):
     @property
     def arrival(self) -> asyncio.Future[Any] | None:
         """Done when the result, or the news of a death, is there; None once it was handed out."""
-        source = self._dag.source(self._execution_index, self._output) if self._is_unread else None
+        source = self._execution.outputs[self._output] if self._is_unread else None
         return None if source is None else source.arrival
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -174,14 +160,14 @@ class _Future(GraphFuture):
             raise ValueError("CompiledDAGFuture can only be awaited upon once, and it has already been awaited upon.")
         self._is_unread = False
         try:
-            return (yield from self._dag.result(self._execution_index, self._output).__await__())
+            return (yield from self._dag.result(self._execution, self._output).__await__())
         except asyncio.CancelledError:
             self._is_unread = True
             raise
 
     def __del__(self) -> None:
         if self._is_unread:
-            self._dag.drop(self._execution_index, self._output)
+            self._execution.give_up(self._output)
 
 
 def _listed(futures: GraphFuture | list[GraphFuture]) -> list[GraphFuture | None]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import weakref
 from collections import deque
 from typing import Any, NoReturn
 
 from cgc.runtime import _core
 from cgc.runtime.async_results import Results
 from cgc.runtime.driver import BaseDriver, DriverOptions
-from cgc.runtime.futures import GraphFailure, GraphFuture
+from cgc.runtime.futures import GraphFailure, GraphFuture, Place
 from cgc.runtime.program import Program
 from cgc.runtime.session import Session
 
@@ -30,9 +31,10 @@ class AsyncDriver(BaseDriver):
     def __init__(self, program: Program, session: Session, options: DriverOptions) -> None:
         super().__init__(program, session, options)
         self._results = Results(self._outlets, session)
-        self._unclaimed: dict[int, int] = {}
-        """Outputs of each execution in flight that were neither awaited nor dropped."""
+        self._places: weakref.WeakValueDictionary[int, Place] = weakref.WeakValueDictionary()
+        """Of the executions in flight: no output was awaited, and somebody still holds a future of one."""
         self._dropped: deque[tuple[int, int]] = deque()
+        """Outputs that nobody waits for, to be told to `Results` by who submits next."""
         self._queued: dict[concurrent.futures.Future[int], None] = {}
         """Submissions that the helper thread has not finished."""
         self._helper = concurrent.futures.ThreadPoolExecutor(1, f"cgc-{program.graph}-submit")
@@ -52,10 +54,11 @@ class AsyncDriver(BaseDriver):
         self._inlets.check(args, kwargs)
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(self._outlets.outputs)]
+        place = Place()
         try:
-            execution = self._submit_at_once(futures, args, kwargs)
+            execution = self._submit_at_once(futures, place, args, kwargs)
             if execution is None:
-                execution = await self._submit_by_helper(futures, args, kwargs)
+                execution = await self._submit_by_helper(futures, place, args, kwargs)
         except _core.ChannelClosed:
             failure = await loop.run_in_executor(None, self._session.failure)
             if self._session.is_down:
@@ -64,12 +67,14 @@ class AsyncDriver(BaseDriver):
             for future in futures:  # the news of a death comes with a result, also if the death came before
                 future.set_result(GraphFailure(failure))
         if self.returns_list:
-            return [GraphFuture(self, execution, output, output, future) for output, future in enumerate(futures)]
-        return GraphFuture(self, execution, 0, None, futures[0])
+            return [
+                GraphFuture(self, execution, output, output, future, place) for output, future in enumerate(futures)
+            ]
+        return GraphFuture(self, execution, 0, None, futures[0], place)
 
     def claimed(self, execution: int) -> None:
         """An output of the execution was awaited: it is in flight no more."""
-        self._unclaimed.pop(execution, None)
+        self._places.pop(execution, None)
 
     def drop(self, execution: int, output: int) -> None:
         """A future went out of scope unread. May be called by the garbage collector anywhere, so it takes no lock."""
@@ -81,24 +86,24 @@ class AsyncDriver(BaseDriver):
         self._outlets.release(keep_results=False)
 
     def _submit_at_once(
-        self, futures: list[asyncio.Future[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, futures: list[asyncio.Future[Any]], place: Place, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> int | None:
         """Submit in the loop's own thread; None if that would make it wait."""
         if self._queued or _is_large(args) or _is_large(kwargs.values()) or not self._submit_lock.acquire(False):
             return None
         try:
-            return self._submit(futures, args, kwargs, 0.0)
+            return self._submit(futures, place, args, kwargs, 0.0)
         except _core.ChannelTimeout:
             return None
         finally:
             self._submit_lock.release()
 
     async def _submit_by_helper(
-        self, futures: list[asyncio.Future[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, futures: list[asyncio.Future[Any]], place: Place, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> int:
         """Submit in the helper thread; what that submits after a cancellation, nobody waits for."""
         try:
-            turn = self._helper.submit(self._submit_in_turn, futures, args, kwargs)
+            turn = self._helper.submit(self._submit_in_turn, futures, place, args, kwargs)
         except RuntimeError:  # the thread has ended, with the graph
             if self._session.is_down:
                 raise _core.ChannelClosed from None
@@ -116,17 +121,25 @@ class AsyncDriver(BaseDriver):
         if not turn.cancelled() and turn.exception() is None:
             self._dropped.extend((turn.result(), output) for output in range(self._outlets.outputs))
 
-    def _submit_in_turn(self, futures: list[asyncio.Future[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    def _submit_in_turn(
+        self, futures: list[asyncio.Future[Any]], place: Place, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> int:
         """Submit in the helper thread, after those that came before."""
         with self._submit_lock:
-            return self._submit(futures, args, kwargs, -1.0)
+            return self._submit(futures, place, args, kwargs, -1.0)
 
     def _submit(
-        self, futures: list[asyncio.Future[Any]], args: tuple[Any, ...], kwargs: dict[str, Any], timeout: float
+        self,
+        futures: list[asyncio.Future[Any]],
+        place: Place,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float,
     ) -> int:
         while self._dropped:
-            self._forget(*self._dropped.popleft())
-        self._raise_if_too_many_inflight(len(self._unclaimed))
+            self._results.give_up(*self._dropped.popleft())
+        if len(self._places) >= self._max_inflight:  # an interrupted weak reference leaves a key
+            self._raise_if_too_many_inflight(sum(1 for _ in self._places.values()))
         execution = self._inlets.submitted
         expected = self._results.expect(execution, futures)
         try:
@@ -134,17 +147,10 @@ class AsyncDriver(BaseDriver):
         except BaseException:
             self._results.forget(execution)
             raise
-        self._unclaimed[execution] = len(futures)
+        self._places[execution] = place
         for output, value in self._inlets.passed_on(args, kwargs):
             self._results.pass_on(expected, output, value)
         return execution
-
-    def _forget(self, execution: int, output: int) -> None:
-        self._results.give_up(execution, output)
-        if execution in self._unclaimed:
-            self._unclaimed[execution] -= 1
-            if not self._unclaimed[execution]:
-                del self._unclaimed[execution]
 
 
 def _is_large(values: Any) -> bool:

@@ -27,6 +27,17 @@ class GraphFailure:
         self.error = error
 
 
+class Place:
+    """
+    One execution among those in flight, held by its futures alone.
+
+    So what makes room is that they are gone, not that their destructors have run: Python swallows a KeyboardInterrupt
+    that comes in one, and with it the rest of the destructor.
+    """
+
+    __slots__ = ("__weakref__",)
+
+
 class GraphFuture(CompiledDAGFuture):  # type: ignore[misc]
     """A `CompiledDAGFuture`. It can be awaited once; unlike Ray's, again after an await that was cancelled."""
 
@@ -37,12 +48,14 @@ class GraphFuture(CompiledDAGFuture):  # type: ignore[misc]
         output: int,
         channel_index: int | None,
         future: asyncio.Future[Any],
+        place: Place,
     ) -> None:
         self._dag = driver  # this name is what Ray's methods know
         self._execution_index = execution
         self._output = output
         self._channel_index = channel_index
         self._fut: asyncio.Future[Any] | None = future
+        self._place = place
 
     @property
     def arrival(self) -> asyncio.Future[Any] | None:

@@ -11,7 +11,6 @@ from cgc.runtime.task_errors import ErrorValue
 
 if TYPE_CHECKING:
     from cgc.runtime.driver import Driver
-    from cgc.runtime.outlets import Record
     from cgc.runtime.restarting import RestartingDriver
 
 
@@ -28,10 +27,10 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
     _channel_index: int | None = None
     _ray_get_called = False
 
-    def __init__(self, driver: Driver | RestartingDriver, execution: int, record: Record | None = None) -> None:
+    def __init__(self, driver: Driver | RestartingDriver, execution: int, record: object = None) -> None:
         self._dag = driver  # Ray's methods know these two names
         self._execution_index = execution
-        self._record = record  # held, so that `Outlets.forget_unclaimable` sees whether somebody may claim
+        self._record = record  # held until it is read, so that the driver sees whether somebody may claim
 
     def get(self, timeout: float | None = None) -> Any:
         """
@@ -45,6 +44,7 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
             raise ValueError("ray.get() can only be called once on a CompiledDAGRef, and it was already called.")
         value = self._dag.fetch(self._execution_index, self._output, timeout)
         self._ray_get_called = True
+        self._record = None
         if type(value) is ErrorValue:
             raise value.to_exception()
         return value
@@ -53,6 +53,7 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
         """The same for who passes the result on: an `ErrorValue` is handed out as it is."""
         value = self._dag.fetch(self._execution_index, self._output, timeout)
         self._ray_get_called = True
+        self._record = None
         return value
 
     def has_arrived(self) -> bool:
@@ -81,9 +82,7 @@ ray_internals.refuse_serialization(GraphRef, "Serialization of CompiledDAGRef is
 class OutputRef(GraphRef):
     """A ref to one of several outputs."""
 
-    def __init__(
-        self, driver: Driver | RestartingDriver, execution: int, output: int, record: Record | None = None
-    ) -> None:
+    def __init__(self, driver: Driver | RestartingDriver, execution: int, output: int, record: object = None) -> None:
         self._dag = driver
         self._execution_index = execution
         self._record = record

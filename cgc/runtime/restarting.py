@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -15,10 +15,13 @@ from cgc.runtime.refs import GraphRef, OutputRef
 from cgc.runtime.task_errors import fresh_copy
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class _Execution:
     """
-    One that has outputs to be claimed.
+    One that has outputs to be claimed, held by its refs alone: it ends with the last of them.
+
+    So no place is lost to a KeyboardInterrupt that comes in a ref's destructor, where Python swallows it, and with it
+    the rest of the destructor.
 
     Attributes:
         outputs: Where each comes from; None for one that was claimed or given up.
@@ -30,15 +33,20 @@ class _Execution:
     inputs: tuple[tuple[Any, ...], dict[str, Any]] | None
     failure: Exception | None = None
 
+    def give_up(self, output: int) -> None:
+        """Nobody will claim this output any more, or again. May be called by the garbage collector anywhere."""
+        self.outputs[output] = None
+        if not any(source is not None for source in self.outputs):
+            self.inputs = None
+
 
 class RestartingDriver(Recovery[Driver]):
     """Executes a graph like `Driver`, and restarts it when an actor of it has died. Thread-safe."""
 
     def __init__(self, driver: Driver, rebuild: Callable[[], Driver], *, idempotent: bool) -> None:
         super().__init__(driver, rebuild, idempotent=idempotent)
-        self._executions: dict[int, _Execution] = {}
+        self._executions: weakref.WeakValueDictionary[int, _Execution] = weakref.WeakValueDictionary()
         self._submitted = 0
-        self._dropped: deque[tuple[int, int]] = deque()
         self._submit_lock = threading.Lock()
 
     def execute(self, *args: Any, **kwargs: Any) -> GraphRef | list[GraphRef]:
@@ -50,20 +58,19 @@ class RestartingDriver(Recovery[Driver]):
                 raise fresh_copy(self._failure)
             try:
                 with self._submit_lock:
-                    self._give_up_dropped()
                     execution = self._submitted
                     refs = driver.execute(*args, **kwargs)
                     outputs: list[Any] = refs if isinstance(refs, list) else [refs]
                     inputs = (args, kwargs) if self._idempotent else None
-                    self._executions[execution] = _Execution(outputs, inputs)
+                    self._executions[execution] = entry = _Execution(outputs, inputs)
                     self._submitted = execution + 1
             except ENDED:
                 if not self._recovers_from(driver):
                     raise
                 continue
             if self.returns_list:
-                return [OutputRef(self, execution, output) for output in range(len(outputs))]
-            return GraphRef(self, execution)
+                return [OutputRef(self, execution, output, entry) for output in range(len(outputs))]
+            return GraphRef(self, execution, entry)
 
     async def execute_async(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: the graph was not compiled for asyncio."""
@@ -87,7 +94,7 @@ class RestartingDriver(Recovery[Driver]):
                 if entry.outputs[output] is source and not self._recovers_from(driver):
                     raise
                 continue
-            self._claimed(execution, entry, output)
+            entry.give_up(output)
             return value
 
     def has_arrived(self, execution: int, output: int) -> bool:
@@ -96,8 +103,10 @@ class RestartingDriver(Recovery[Driver]):
         return entry is None or not _is_missing(entry.outputs[output])
 
     def drop(self, execution: int, output: int) -> None:
-        """A ref went out of scope unread. May be called by the garbage collector anywhere, so it only leaves a note."""
-        self._dropped.append((execution, output))
+        """A ref went out of scope unread. May be called by the garbage collector anywhere, so it takes no lock."""
+        entry = self._executions.get(execution)
+        if entry is not None:
+            entry.give_up(output)
 
     def _submit_again(self, driver: Driver, death: Exception) -> None:
         """
@@ -106,7 +115,6 @@ class RestartingDriver(Recovery[Driver]):
         They find room: no more of them than `max_inflight_executions` can be unfinished.
         """
         with self._submit_lock:
-            self._give_up_dropped()
             for entry in list(self._executions.values()):
                 missing = [place for place, source in enumerate(entry.outputs) if _is_missing(source)]
                 if missing and entry.failure is None:
@@ -121,18 +129,6 @@ class RestartingDriver(Recovery[Driver]):
         outputs = refs if isinstance(refs, list) else [refs]
         for place in missing:
             entry.outputs[place] = outputs[place]
-
-    def _claimed(self, execution: int, entry: _Execution, output: int) -> None:
-        entry.outputs[output] = None
-        if not any(source is not None for source in entry.outputs):
-            self._executions.pop(execution, None)
-
-    def _give_up_dropped(self) -> None:
-        while self._dropped:
-            execution, output = self._dropped.popleft()
-            entry = self._executions.get(execution)
-            if entry is not None:
-                self._claimed(execution, entry, output)
 
 
 def _is_missing(source: GraphRef | None) -> bool:
