@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 REASON_TIMEOUT = 0.3
 """Seconds in which Ray may say why an actor died, before the first error does without; twenty times what it takes."""
 
+KILL_TIMEOUT = 2.0
+"""Seconds for a process to end after `ray.kill`, which returns before; a busy machine takes up to one."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,7 +39,7 @@ class Obituary:
         member: The actor.
         graph: The graph's id.
         seen: What we know: `its process ended`, for example.
-        patience: Seconds that the first error waits for Ray's account.
+        patience: Seconds that the first error waits for the end of the process, and for Ray's account.
         may_answer: Whether it may answer calls until its process has ended: it is asked after that only.
     """
 
@@ -78,7 +81,7 @@ class Obituary:
                 if not self._may_ask(timeout):
                     return
                 self._answer = ray_internals.ping(self._member.handle)
-            ray.get(self._answer, timeout=max(0.0, deadline - time.monotonic()))
+            ray.get(self._answer, timeout=min(REASON_TIMEOUT, max(0.0, deadline - time.monotonic())))
             self.is_complete = True  # it answers: Ray has restarted it, and has no account of the death
         except ray.exceptions.ActorDiedError as error:
             # A copy: the caught one has frames, and they what the user holds.

@@ -29,7 +29,7 @@ from cgc.runtime.diagnosis import fetch_stacks
 from cgc.runtime.hosts import kill_hosts
 from cgc.runtime.inspection import description
 from cgc.runtime.measure import Sample
-from cgc.runtime.obituary import REASON_TIMEOUT, Obituary
+from cgc.runtime.obituary import KILL_TIMEOUT, REASON_TIMEOUT, Obituary
 from cgc.runtime.process_watch import is_running, wait_until_ended, watcher
 from cgc.runtime.program import Program
 from cgc.runtime.status import ParticipantStatus, read_status
@@ -346,7 +346,7 @@ class Session:
         if left_by_itself:
             return Obituary(member, self.graph, "exit_actor() was called in a method", may_answer=False)
         if member.number in self._killed:
-            return Obituary(member, self.graph, "it was killed by `ray.kill`")
+            return Obituary(member, self.graph, "it was killed by `ray.kill`", patience=KILL_TIMEOUT)
         raylet = member.info.raylet_pid
         if raylet in self._dead_raylets:
             patience = REASON_TIMEOUT if member.number in self._dead else 0.0
