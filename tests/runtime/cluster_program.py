@@ -1,7 +1,7 @@
 """
-A driver with a cluster of its own on this machine, for `test_cluster_faults.py`: prints JSON of what happened.
+A driver with a cluster of its own on this machine, for `test_cluster_faults.py`: prints what happened as JSON.
 
-    python -m tests.runtime.cluster_program nodes|gcs|memory|cause
+    python -m tests.runtime.cluster_program PROGRAM...      # of nodes, cause, gcs, memory; gcs comes last
 """
 
 from __future__ import annotations
@@ -141,16 +141,16 @@ def _death(function: Callable[[], Any]) -> ray.exceptions.ActorDiedError:
 PROGRAMS = {"nodes": remove_nodes, "gcs": restart_gcs, "memory": run_out_of_memory, "cause": wait_for_a_late_cause}
 
 
-def main(what: str) -> None:
-    """Run one of the programs in a cluster of its own."""
-    if what == "memory":
+def main(*names: str) -> None:
+    """Run some of the programs in a cluster of their own."""
+    if "memory" in names:
         memory = psutil.virtual_memory()
         os.environ["RAY_memory_monitor_refresh_ms"] = "50"
         os.environ["RAY_memory_usage_threshold"] = str((memory.total - memory.available + HEADROOM) / memory.total)
     cluster = Cluster(initialize_head=True, head_node_args={"resources": {"head": 1}, "include_dashboard": False})
     try:
         ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
-        print("\n" + json.dumps(PROGRAMS[what](cluster)), flush=True)
+        print("\n" + json.dumps({name: PROGRAMS[name](cluster) for name in names}), flush=True)
     finally:
         ray.shutdown()
         cluster.shutdown()

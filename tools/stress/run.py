@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,22 +40,16 @@ def build(sanitizer: str, directory: Path) -> Path:
         sys.exit("no C++ compiler: install g++ or set CXX")
     sources = [Path(__file__).with_name("stress.cpp")]
     sources += sorted(source for source in NATIVE.glob("*.cpp") if source.name not in PYTHON_SOURCES)
-    objects = directory / (sanitizer or "plain")
-    binary = objects / "stress"
+    program = directory / (sanitizer or "plain")
+    binary = program / "stress"
     newest = max(path.stat().st_mtime for path in [*sources, *NATIVE.glob("*.h")])
     if binary.exists() and binary.stat().st_mtime >= newest:
         return binary
-    objects.mkdir(parents=True, exist_ok=True)
+    program.mkdir(parents=True, exist_ok=True)
+    everything = program / "everything.cpp"  # one translation unit: most of the time goes into the standard headers
+    everything.write_text("".join(f'#include "{source}"\n' for source in sources), encoding="utf-8")
     flags = ["-std=c++20", "-Wall", "-Wextra", *FLAGS[sanitizer], f"-I{NATIVE}", "-pthread"]
-
-    def compile_one(source: Path) -> str:
-        target = str(objects / f"{source.stem}.o")
-        subprocess.run([compiler, *flags, "-c", str(source), "-o", target], check=True)
-        return target
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        compiled = list(pool.map(compile_one, sources))
-    subprocess.run([compiler, *flags, *compiled, "-o", str(binary)], check=True)
+    subprocess.run([compiler, *flags, str(everything), "-o", str(binary)], check=True)
     return binary
 
 
