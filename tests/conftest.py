@@ -11,6 +11,7 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,11 @@ from typing import Any
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Ray's ten seconds for a result are not enough where a method imports torch first and others want the processor, too.
+# The processes that tests start take it over.
+for variable in ("RAY_CGRAPH_get_timeout", "RAY_CGRAPH_submit_timeout"):
+    os.environ.setdefault(variable, "60")
 
 # A deadline for an example would be a timed assertion: what is slow on a busy machine is not wrong.
 settings.register_profile("cgc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -71,6 +77,12 @@ def _release_actors(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "ray_session" in request.fixturenames:
         gc.collect()
+
+
+@pytest.fixture
+def swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drop exceptions of destructors, as Python does: pytest keeps them, and their frames keep the refs alive."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
 
 
 @pytest.fixture

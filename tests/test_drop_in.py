@@ -174,7 +174,7 @@ def test_environment_variable_installs_at_import(value):
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=240,
     )
     assert program.stdout.strip() == str(value == "1")
 

@@ -17,7 +17,7 @@ import pytest
 import ray
 
 PROGRAMS = Path(__file__).parent / "ray_programs"
-DEADLINE = 120
+DEADLINE = 240
 
 QUIET = {"RAY_LOG_TO_DRIVER": "0", "RAY_SCHEDULER_EVENTS": "0"}
 OF_THE_CLUSTER = re.compile(r"\x1b\[\d+m\((raylet|autoscaler)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +28,8 @@ from cgc.runtime.program import (
     Write,
 )
 
-DEADLINE = 20.0
-"""Seconds that a condition may take to come true."""
+DEADLINE = 60.0
+"""Seconds that a condition may take to come true, on a busy machine too: processes have to start for some."""
 
 SLOTS = 16
 
@@ -106,6 +107,20 @@ def eventually(condition: Callable[[], Any], what: str, deadline: float = DEADLI
             return value
         assert time.monotonic() < end, f"not within {deadline} s: {what}"
         time.sleep(0.005)
+
+
+@contextmanager
+def ctrl_c(delay: float = 0.1) -> Iterator[None]:
+    """The block waits, is interrupted by SIGINT to this process, and raises KeyboardInterrupt."""
+    timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        timer.start()  # in here: a busy machine may take longer than the delay to get to the block
+        yield
+    except KeyboardInterrupt:
+        return
+    finally:
+        timer.join()
+    raise AssertionError("the block was not interrupted")
 
 
 class GraphBuilder:

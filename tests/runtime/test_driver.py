@@ -27,6 +27,7 @@ from tests.runtime.helpers import (
     Gate,
     GraphBuilder,
     chain,
+    ctrl_c,
     eventually,
     fan_out,
     pass_through,
@@ -373,17 +374,14 @@ def test_get_can_be_interrupted_and_the_graph_goes_on(actors, gate):
     with running(chain("apply"), actors[:1]) as driver:
         ref = driver.execute(lambda _: pass_through(gate, "interrupt"))
         ray.get(gate.wait.remote("interrupt entered"))
-        timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
-        with pytest.raises(KeyboardInterrupt):
+        with ctrl_c():
             ray.get(ref, timeout=DEADLINE)
-        timer.join()
         ray.get(gate.open.remote("interrupt"))
         assert ray.get(ref) is None
         assert ray.get(driver.execute(lambda _: 1)) == 1
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("swallowed")
 def test_interrupts_at_any_moment_leave_the_graph_in_step(actors):
     """Ctrl-C hundreds of times, at random moments of a hot loop: no hang, no wrong value, no place lost."""
 
@@ -397,9 +395,9 @@ def test_interrupts_at_any_moment_leave_the_graph_in_step(actors):
         with running(fan_out("echo", "echo"), actors[:2], max_inflight_executions=4) as driver:
             number = 0
             while interrupts < 300:
-                signal.setitimer(signal.ITIMER_REAL, random_moments.uniform(2e-5, 1e-3))
                 last = number + 100  # the interrupt may come in a destructor, where Python swallows it
                 try:
+                    signal.setitimer(signal.ITIMER_REAL, random_moments.uniform(2e-5, 1e-3))
                     while number < last:
                         number += 1
                         refs = driver.execute(number)

@@ -35,12 +35,6 @@ def actors(ray_session: None) -> list[Any]:
     return [Actor.remote(), Actor.remote()]
 
 
-@pytest.fixture
-def swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drop exceptions of destructors, as Python does: pytest keeps them, and their frames keep the refs alive."""
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
-
-
 def two_outputs(actors: list[Any]) -> Any:
     with InputNode() as inp:
         return MultiOutputNode([actor.echo.bind(inp) for actor in actors])

@@ -19,19 +19,9 @@ from typing import Any
 import pytest
 import ray
 
-from tests.runtime.helpers import DEADLINE, Actor, Gate, chain, eventually, fan_out, pass_through, running
+from tests.runtime.helpers import DEADLINE, Actor, Gate, chain, ctrl_c, eventually, fan_out, pass_through, running
 
 pytestmark = pytest.mark.usefixtures("ray_session", "clean_shared_memory")
-
-
-@contextmanager
-def ctrl_c(delay: float = 0.1) -> Iterator[None]:
-    """The block waits, is interrupted by SIGINT to this process, and raises KeyboardInterrupt."""
-    timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        yield
-    timer.join()
 
 
 @contextmanager
