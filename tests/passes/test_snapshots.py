@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from cgc.dump import default_passes, states_of
-from cgc.ir import Unit, parse_module, print_module, verify_module
+from cgc.ir import Unit, parse_module
 from cgc.passes.manager import PassManager
 from cgc.passes.pair_comm import PairCommPass
+from tests.passes.rendering import joined, parsed_back, programs_of, rendered
 
 HERE = Path(__file__).parent
 GRAPHS = HERE / "graphs.py"
 SNAPSHOTS = sorted((HERE / "__snapshots__" / "test_snapshots").glob("*.mlir"))
-SEPARATOR = "// -----"
 
 EXECUTABLE = [
     "echo",
@@ -58,33 +58,12 @@ def _passes(name, unit):
 def test_passes(name, graph, mlir):
     unit = graph(name)
     result, states = states_of(unit, _passes(name, unit), locations=False)
-    parts = []
-    for state, before in zip(states, [None, *states], strict=False):
-        title = f"{SEPARATOR} {'after ' if state.number else ''}{state.name}"
-        remarks = [f"// {remark}" for remark in state.record.remarks] if state.record else []
-        same = before is not None and state.text == before.text
-        parts.append("\n".join([title + (": unchanged" if same else ""), *remarks, "" if same else state.text]))
-    programs = "\n\n".join(str(program) for program in result.products.get("programs", {}).values())
-    commented = [f"// {line.partition('    # ')[0]}".rstrip() for line in programs.splitlines()]
-    assert "\n".join([*parts, *commented, ""]).replace("\n\n\n", "\n\n") == mlir
+    assert joined([*rendered(states), *programs_of(result)]) == mlir
 
 
 @pytest.mark.parametrize("path", SNAPSHOTS, ids=lambda path: path.stem)
 def test_every_snapshot_parses_back_to_the_same_text_and_verifies(path):
-    sections = [section.partition("\n") for section in path.read_text().split(SEPARATOR)[1:]]
-    texts = [
-        (title.strip(), "\n".join(line for line in text.splitlines() if not line.startswith("//")))
-        for title, _, text in sections
-    ]
-    checked = 0
-    for title, text in texts:
-        if not text.strip():
-            continue
-        module = parse_module(text, f"{path.name} ({title})")
-        verify_module(module)
-        assert print_module(module).strip() == text.strip()
-        checked += 1
-    assert checked >= 4
+    assert parsed_back(path.read_text(), path.name) >= 4
 
 
 @pytest.mark.parametrize("name", ALL)

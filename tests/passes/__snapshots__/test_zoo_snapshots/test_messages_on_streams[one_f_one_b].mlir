@@ -1,0 +1,194 @@
+// ----- after overlap-comm
+// WhyNoOverlap: shm: the actor itself copies messages through host memory
+cgc.graph @one_f_one_b level = scheduled, max_inflight = 10 {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a0 actor class "Stage" on "n0" devices ["gpu:0"]
+  cgc.actor @a1 actor class "Stage" on "n0" devices ["gpu:1"]
+  cgc.program @driver {
+    %0 = cgc.input : !cgc.object
+    cgc.send %0 message 0 to [@a0] via shm order 1
+    %1 = cgc.recv message 4 from @a0 via shm order 13 : !cgc.object
+    %2 = cgc.recv message 7 from @a0 via shm order 21 : !cgc.object
+    %3 = cgc.recv message 9 from @a0 via shm order 26 : !cgc.object
+    cgc.output [%1, %2, %3]
+  }
+  cgc.program @a0 {
+    %0 = cgc.recv message 0 from @driver via shm order 2 : !cgc.object
+    %1 = cgc.call @a0::@forward(%0) : !cgc.tensor<default>
+    cgc.send %1 message 1 to [@a1] via nccl order 4 stream 1
+    %2 = cgc.call @a0::@forward(%0) : !cgc.tensor<default>
+    cgc.send %2 message 2 to [@a1] via nccl order 6 stream 1
+    %3 = cgc.recv_start message 3 from @a1 via nccl order 9 stream 2 : !cgc.future<!cgc.tensor<default>>
+    %4 = cgc.wait %3
+    %5 = cgc.call @a0::@backward(%4) : !cgc.object
+    cgc.send %5 message 4 to [@driver] via shm order 12
+    %6 = cgc.recv_start message 6 from @a1 via nccl order 15 stream 2 : !cgc.future<!cgc.tensor<default>>
+    %7 = cgc.call @a0::@forward(%0) : !cgc.tensor<default>
+    cgc.send %7 message 5 to [@a1] via nccl order 17 stream 1
+    %8 = cgc.wait %6
+    %9 = cgc.call @a0::@backward(%8) : !cgc.object
+    cgc.send %9 message 7 to [@driver] via shm order 20
+    %10 = cgc.recv_start message 8 from @a1 via nccl order 23 stream 2 : !cgc.future<!cgc.tensor<default>>
+    %11 = cgc.wait %10
+    %12 = cgc.call @a0::@backward(%11) : !cgc.object
+    cgc.send %12 message 9 to [@driver] via shm order 25
+  }
+  cgc.program @a1 {
+    %0 = cgc.recv_start message 1 from @a0 via nccl order 4 stream 2 : !cgc.future<!cgc.tensor<default>>
+    %1 = cgc.recv_start message 2 from @a0 via nccl order 6 stream 2 : !cgc.future<!cgc.tensor<default>>
+    %2 = cgc.wait %0
+    %3 = cgc.call @a1::@forward(%2) : !cgc.object
+    %4 = cgc.call @a1::@backward(%3) : !cgc.tensor<default>
+    cgc.send %4 message 3 to [@a0] via nccl order 9 stream 1
+    %5 = cgc.wait %1
+    %6 = cgc.call @a1::@forward(%5) : !cgc.object
+    %7 = cgc.call @a1::@backward(%6) : !cgc.tensor<default>
+    cgc.send %7 message 6 to [@a0] via nccl order 15 stream 1
+    %8 = cgc.recv_start message 5 from @a0 via nccl order 17 stream 2 : !cgc.future<!cgc.tensor<default>>
+    %9 = cgc.wait %8
+    %10 = cgc.call @a1::@forward(%9) : !cgc.object
+    %11 = cgc.call @a1::@backward(%10) : !cgc.tensor<default>
+    cgc.send %11 message 8 to [@a0] via nccl order 23 stream 1
+  }
+}
+
+// ----- after allocate-channels
+cgc.graph @one_f_one_b level = allocated, max_inflight = 10 {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a0 actor class "Stage" on "n0" devices ["gpu:0"]
+  cgc.actor @a1 actor class "Stage" on "n0" devices ["gpu:1"]
+  cgc.channel @c0 shm from @driver to [@a0] slots 10 slot_bytes 4096
+  cgc.channel @c1 nccl from @a0 to [@a1] slots 10 slot_bytes 4096
+  cgc.channel @c2 nccl from @a0 to [@a1] slots 10 slot_bytes 4096
+  cgc.channel @c3 nccl from @a1 to [@a0] slots 10 slot_bytes 4096
+  cgc.channel @c4 shm from @a0 to [@driver] slots 10 slot_bytes 4096
+  cgc.channel @c5 nccl from @a1 to [@a0] slots 10 slot_bytes 4096
+  cgc.channel @c6 nccl from @a0 to [@a1] slots 10 slot_bytes 4096
+  cgc.channel @c7 nccl from @a1 to [@a0] slots 10 slot_bytes 4096
+  cgc.program @driver {
+    %0 = cgc.input : !cgc.object
+    cgc.write @c0(%0) messages [0] order 0
+    %1, %2, %3 = cgc.read @c4 messages [4, 7, 9] order 9 : !cgc.object, !cgc.object, !cgc.object
+    cgc.output [%1, %2, %3]
+  }
+  cgc.program @a0 {
+    %0 = cgc.read @c0 messages [0] order 1 : !cgc.object
+    %1 = cgc.call @a0::@forward(%0) : !cgc.tensor<default>
+    cgc.write @c1(%1) messages [1] order 2 stream 1
+    %2 = cgc.call @a0::@forward(%0) : !cgc.tensor<default>
+    cgc.write @c2(%2) messages [2] order 3 stream 1
+    %3 = cgc.read_start @c3 messages [3] order 4 stream 2 : !cgc.future<!cgc.tensor<default>>
+    %4 = cgc.wait %3
+    %5 = cgc.call @a0::@backward(%4) : !cgc.object
+    %6 = cgc.read_start @c5 messages [6] order 5 stream 2 : !cgc.future<!cgc.tensor<default>>
+    %7 = cgc.call @a0::@forward(%0) : !cgc.tensor<default>
+    cgc.write @c6(%7) messages [5] order 6 stream 1
+    %8 = cgc.wait %6
+    %9 = cgc.call @a0::@backward(%8) : !cgc.object
+    %10 = cgc.read_start @c7 messages [8] order 7 stream 2 : !cgc.future<!cgc.tensor<default>>
+    %11 = cgc.wait %10
+    %12 = cgc.call @a0::@backward(%11) : !cgc.object
+    cgc.write @c4(%5, %9, %12) messages [4, 7, 9] order 8
+  }
+  cgc.program @a1 {
+    %0 = cgc.read_start @c1 messages [1] order 2 stream 2 : !cgc.future<!cgc.tensor<default>>
+    %1 = cgc.read_start @c2 messages [2] order 3 stream 2 : !cgc.future<!cgc.tensor<default>>
+    %2 = cgc.wait %0
+    %3 = cgc.call @a1::@forward(%2) : !cgc.object
+    %4 = cgc.call @a1::@backward(%3) : !cgc.tensor<default>
+    cgc.write @c3(%4) messages [3] order 4 stream 1
+    %5 = cgc.wait %1
+    %6 = cgc.call @a1::@forward(%5) : !cgc.object
+    %7 = cgc.call @a1::@backward(%6) : !cgc.tensor<default>
+    cgc.write @c5(%7) messages [6] order 5 stream 1
+    %8 = cgc.read_start @c6 messages [5] order 6 stream 2 : !cgc.future<!cgc.tensor<default>>
+    %9 = cgc.wait %8
+    %10 = cgc.call @a1::@forward(%9) : !cgc.object
+    %11 = cgc.call @a1::@backward(%10) : !cgc.tensor<default>
+    cgc.write @c7(%11) messages [8] order 7 stream 1
+  }
+}
+
+// ----- after verify-schedule: unchanged
+
+// ----- after emit-programs: unchanged
+
+// program @driver of one_f_one_b (v1)  registers=4
+//   0  r0 = input
+//   1  write c0 r0    drop r0
+//   2  r1, r2, r3 = read c4
+//   3  output r1, r2, r3
+//
+// program @a0 of one_f_one_b (v1)  registers=13  device=gpu
+//    0  r0 = read c0
+//    1  r1 = call forward(r0)
+//    2  write c1 r1 on stream 1    drop r1
+//    3  r2 = call forward(r0)
+//    4  write c2 r2 on stream 1    drop r2
+//    5  r3 = read_start c3 on stream 2
+//    6  r4 = wait r3
+//    7  r5 = call backward(r4)    drop r4
+//    8  r6 = read_start c5 on stream 2
+//    9  r7 = call forward(r0)    drop r0
+//   10  write c6 r7 on stream 1    drop r7
+//   11  r8 = wait r6
+//   12  r9 = call backward(r8)    drop r8
+//   13  r10 = read_start c7 on stream 2
+//   14  r11 = wait r10
+//   15  r12 = call backward(r11)    drop r11
+//   16  write c4 r5, r9, r12    drop r5, r9, r12
+//
+// program @a1 of one_f_one_b (v1)  registers=12  device=gpu
+//    0  r0 = read_start c1 on stream 2
+//    1  r1 = read_start c2 on stream 2
+//    2  r2 = wait r0
+//    3  r3 = call forward(r2)    drop r2
+//    4  r4 = call backward(r3)    drop r3
+//    5  write c3 r4 on stream 1    drop r4
+//    6  r5 = wait r1
+//    7  r6 = call forward(r5)    drop r5
+//    8  r7 = call backward(r6)    drop r6
+//    9  write c5 r7 on stream 1    drop r7
+//   10  r8 = read_start c6 on stream 2
+//   11  r9 = wait r8
+//   12  r10 = call forward(r9)    drop r9
+//   13  r11 = call backward(r10)    drop r10
+//   14  write c7 r11 on stream 1    drop r11
+
+//         µs  @driver/execute  @driver/get  @a0               @a0/stream1  @a0/stream2  @a1               @a1/stream2  @a1/stream1
+//        0.0  input*
+//        0.0  write @c0*                                                                begin read @c1
+//        0.0                                                                            begin read @c2
+//      103.0                                read @c0*
+//      104.0                                forward*
+//     1104.0                                begin write @c1*
+//     1104.0                                forward           write @c1*                                  read @c1*
+//     1219.0                                                                            wait*
+//     1219.0                                                                            forward*
+//     2104.0                                begin write @c2
+//     2104.0                                begin read @c3    write @c2                                   read @c2
+//     2219.0                                                                            backward*
+//     4219.0                                                               read @c3*    begin write @c3*
+//     4219.0                                                                            wait
+//     4219.0                                                                            forward                        write @c3*
+//     4334.0                                wait*
+//     4334.0                                backward*
+//     5219.0                                                                            backward
+//     6334.0                                begin read @c5*
+//     6334.0                                forward*
+//     7219.0                                                               read @c5     begin write @c5
+//     7219.0                                                                            begin read @c6                 write @c5
+//     7334.0                                begin write @c6*
+//     7334.0                                wait
+//     7334.0                                backward          write @c6*                                  read @c6*
+//     7449.0                                                                            wait*
+//     7449.0                                                                            forward*
+//     8449.0                                                                            backward*
+//     9334.0                                begin read @c7
+//    10449.0                                                               read @c7*    begin write @c7*               write @c7*
+//    10564.0                                wait*
+//    10564.0                                backward*
+//    12564.0                                write @c4*
+//    12867.0                   read @c4*
+//    12868.0                   output*
+//    12868.0  end; * is the longest path
