@@ -6,12 +6,14 @@ The best run counts: a busy machine makes runs longer, never shorter. So there a
 
 import time
 
+import numpy as np
 import pytest
 import ray
 from ray.dag import InputNode, MultiOutputNode
 
 import cgc
 from cgc.ir import Placement
+from cgc.passes.analysis.cost import Link
 
 RUNS = 2
 PATIENCE = 30.0
@@ -37,6 +39,9 @@ class Sleeper:
     def join(self, *values):
         time.sleep(0.05)
         return values[0]
+
+    def size(self, array):
+        return array.nbytes
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +147,33 @@ def test_a_measured_profile_predicts_the_same_graph(sleepers, tmp_path):
         pytest.raises(RuntimeError, match="compile the graph with measure"),
     ):
         graph.profile()
+
+
+@ray.remote
+class Source:
+    def make(self, nbytes):
+        return np.zeros(nbytes, np.uint8)
+
+
+def test_messages_of_different_sizes_give_the_bandwidth_and_those_of_one_do_not(sleepers, tmp_path):
+    """From the noted sizes to the file; what the figures are from given times is in `tests/backend`."""
+    small, large = 64 * 1024, 4 * 2**20
+    impossible = cgc.CostModel(links={"shm": Link(1.0, 12_345.0, 1.0)})
+    with InputNode() as inp:
+        dag = sleepers[0].size.bind(Source.remote().make.bind(inp))
+    with cgc.compile(dag, measure=True, profile=impossible) as graph:
+        for _ in range(10):
+            assert ray.get(graph.execute(small)) == small
+        profile = graph.profile()
+        assert profile.link("shm").gb_per_s == 12_345.0
+        assert small / 2 < profile.object_bytes < small  # the array's and that of its size
+        deadline = time.monotonic() + PATIENCE
+        # Only messages that a reader waits for count: on a busy machine, not every one.
+        while graph.profile().link("shm").gb_per_s == 12_345.0 and time.monotonic() < deadline:
+            assert [ray.get(graph.execute(nbytes)) for nbytes in (small, large)] == [small, large]
+        profile = graph.profile(tmp_path / "profile.toml")
+    assert profile.link("shm").gb_per_s != 12_345.0
+    assert cgc.CostModel.load(tmp_path / "profile.toml").links == profile.links
 
 
 def test_a_profile_needs_an_execution_and_a_running_graph(sleepers):

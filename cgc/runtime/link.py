@@ -17,7 +17,6 @@ from cgc.runtime.handover import OfferKeeper
 from cgc.runtime.methods import bind_method
 from cgc.runtime.program import (
     Call,
-    ChannelSpec,
     Collective,
     Copy,
     Input,
@@ -38,6 +37,9 @@ if TYPE_CHECKING:
 
 Step = Callable[[], None]
 
+WriteMessage = Callable[[int, serialization.Buffer, Sequence[serialization.Buffer]], None]
+"""`_core.Writer.write`: the kind of a message, its blob, and its buffers."""
+
 
 class ActorExitRequest(BaseException):
     """A method asked for the end of its actor, as `ray.actor.exit_actor()` and `sys.exit()` do."""
@@ -50,11 +52,12 @@ def link(
     groups: WorkerGroups | None = None,
     accelerator: Accelerator | None = None,
     writers: dict[str, _core.Writer] | None = None,
+    noting: Callable[[WriteMessage], WriteMessage] | None = None,
 ) -> list[Step]:
     """
     The steps of an actor's program. `groups` are its communicators, which are joined before the first step runs;
     `accelerator` is found by the program's `device` if it is not given; `writers` gets the writers of the channels in
-    shared memory, by name.
+    shared memory, by name; `noting` makes what is called to write a message of what would be.
 
     Raises AttributeError for a method that the actor does not have, ImportError where communicators need PyTorch.
     """
@@ -84,7 +87,9 @@ def link(
             writer = writers.get(channel.name)
             if writer is None:
                 writer = writers[channel.name] = arena.writer(channel.index)
-            steps.append(_link_write(operation, writer, channel, registers, names, _encoder(crossing)))
+            write = writer.write if noting is None else noting(writer.write)
+            keeper = OfferKeeper(writer, channel.slots)
+            steps.append(_link_write(operation, write, keeper, registers, names, _encoder(crossing)))
         elif isinstance(operation, Copy) and crossing is not None:
             steps.append(_link_copy(operation, crossing, registers, names))
         else:
@@ -232,15 +237,13 @@ def _link_read(operation: Read, reader: _core.Reader, registers: Registers, name
 
 def _link_write(
     operation: Write,
-    writer: _core.Writer,
-    channel: ChannelSpec,
+    write: WriteMessage,
+    keeper: OfferKeeper,
     registers: Registers,
     names: ValueNames,
     encoder: serialization.Encoder,
 ) -> Step:
     encode = encoder.encode
-    write = writer.write
-    keeper = OfferKeeper(writer, channel.slots)
     kept = keeper.entries
     sources = operation.values
     source = sources[0]

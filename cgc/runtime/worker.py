@@ -78,7 +78,9 @@ def start_worker(instance: Any, order: WorkerOrder) -> int:
     arena = _core.Arena.attach(order.arena)
     groups = _groups(order)
     writers: dict[str, _core.Writer] = {}
-    steps = link(order.program, instance, arena, groups, writers=writers)
+    recorder = Recorder(len(order.program.operations)) if order.measure else None
+    noting = None if recorder is None else recorder.noting
+    steps = link(order.program, instance, arena, groups, writers=writers, noting=noting)
     home = Home(order.program, writers, arena.progress(order.participant))
     thread = threading.Thread(
         target=_serve,
@@ -90,8 +92,8 @@ def start_worker(instance: Any, order: WorkerOrder) -> int:
         if graph in _threads:
             raise RuntimeError(f"graph {graph} runs in this process already")
         _threads[graph] = thread
-        if order.measure:
-            _recorders[graph] = Recorder(len(steps))
+        if recorder is not None:
+            _recorders[graph] = recorder
     thread.start()
     return os.getpid()
 
