@@ -80,9 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # For terminals that have no µ.
     try:
-        code = _run(options)
-        sys.stdout.flush()
-        return code
+        return _run(options)
     except UsageError as error:
         print(f"cgc-dump: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -125,9 +123,13 @@ def load_unit(source: str) -> Unit:
     if source == "-":
         return _parsed(0, "<stdin>")
     place, colon, name = source.rpartition(":")
-    if colon and not place:
-        raise UsageError(f"say where {name!r} is: FILE.py:NAME or module:NAME")
     if colon and not Path(source).exists():
+        if not place:
+            raise UsageError(f"say where {name!r} is: FILE.py:NAME or module:NAME")
+        if not name:
+            raise UsageError(f"say what in {place} to compile: {place}:NAME")
+        if not place.endswith(".py") and Path(place).is_file():
+            raise UsageError(f"{place} is no Python file: without :{name} it is read as IR")
         return _unit_of_object(_module(place), name, source)
     if source.endswith(".py"):
         raise UsageError(f"say what in {source} to compile: {source}:NAME{_names_in(_module(source))}")
@@ -146,23 +148,29 @@ def _parsed(file: str | int, name: str) -> Unit:
 
 
 def default_passes(unit: Unit) -> list[Pass]:
-    """The default pipeline, from the first pass on that takes the level at which the unit is."""
+    """
+    The default pipeline, from the first pass on that takes the level at which the unit is.
+
+    Raises:
+        CgcError: It has graphs of several levels, which no pass takes together.
+    """
     passes = [pass_class(name)() for name in PASSES]
-    levels = {graph.level.data for graph in graphs_of(unit.module)}
-    first = next((i for i, p in enumerate(passes) if levels <= set(p.accepts)), len(passes))
+    levels = {graph.sym_name.data: graph.level.data for graph in graphs_of(unit.module)}
+    first = next((i for i, p in enumerate(passes) if set(levels.values()) <= set(p.accepts)), None)
+    if first is None:
+        found = ", ".join(f"@{name} at {level}" for name, level in levels.items())
+        raise CgcError(f"no pass takes graphs of several levels together: {found}; give each its own file")
     return passes[first:]
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.list_passes:
-        print(passes_table())
+    if options.list_passes or options.status or options.print_completion is not None:
+        told = passes_table() if options.list_passes else _status() if options.status else None
+        _write(completion(options.print_completion) if told is None else told, "", None)
         return 0
-    if options.status:
-        _print_status()
-        return 0
-    if options.print_completion is not None:
-        print(completion(options.print_completion))
-        return 0
+    for option, value in (("-o", options.output), ("--topology", options.topology), ("--profile", options.profile)):
+        if value == "":
+            raise UsageError(f"{option} needs a name, got an empty one")
     if options.source is None:
         raise UsageError("say what to compile: FILE.py:NAME, module:NAME, an IR file, or -")
     if options.before and options.pass_name in (None, "all"):
@@ -173,7 +181,7 @@ def _run(options: argparse.Namespace) -> int:
     if selected not in (None, "all", *PASSES):
         raise UsageError(unknown_pass(selected))
     given = _pipeline(options.pass_pipeline)
-    cost = CostModel.load(options.profile)
+    cost = CostModel.load(options.profile or "")
     unit = load_unit(options.source)
     if options.topology is not None:
         topology = Topology.load(options.topology)
@@ -250,15 +258,21 @@ def _diff(before: State, after: State) -> str:
 def _write(text: str, name: str, output: str | None) -> None:
     text = text if text.endswith("\n") else f"{text}\n"
     where = "standard output" if output is None else str(Path(output, name))
+    if output is None and sys.stdout is None:
+        raise UsageError("cannot write standard output: it is closed")
     try:
         if output is None:
-            sys.stdout.write(text)
+            print(text, end="", flush=True)
             return
         Path(output).mkdir(parents=True, exist_ok=True)
         Path(where).write_text(text, encoding="utf-8")
     except BrokenPipeError:
         raise
+    except FileExistsError as error:
+        raise UsageError(f"cannot write {where}: {output} is no directory") from error
     except OSError as error:
+        if output is None:
+            sys.stdout = None  # Python would try again at its end, and fail with a trace.
         raise UsageError(f"cannot write {where}: {error.strerror}") from error
 
 
@@ -442,11 +456,10 @@ def _names_in(module: ModuleType) -> str:
     return f"; it has {', '.join(names)}" if names else ""
 
 
-def _print_status() -> None:
+def _status() -> str:
     from cgc.runtime.inspection import live_graphs
 
-    graphs = live_graphs()
-    print("\n".join(map(str, graphs)) if graphs else "no compiled graph of this user runs on this machine")
+    return "\n".join(map(str, live_graphs())) or "no compiled graph of this user runs on this machine"
 
 
 def _user_error(what: str) -> CgcError:
@@ -479,7 +492,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--pass-pipeline", metavar="STR", help="run these passes, such as 'pair-comm,overlap-comm{cost-model=p.json}'")
     add("--diff", action="store_true", help="print what changed instead of the IR")
     add("--emit", action="append", choices=EMISSIONS, help="what to print (default: ir); may be given several times")
-    add("--profile", default="", metavar="FILE", help="times of calls and links, for passes, plan and pictures")
+    add("--profile", metavar="FILE", help="times of calls and links, for passes, plan and pictures")
     add("--topology", metavar="FILE", help="where actors are and what connects them (TOML)")
     add("--verify-each", action="store_true", help="verify after each pass, however large the graph is")
     add("--print-timing", action="store_true", help="print how long each pass took, to standard error")

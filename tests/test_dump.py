@@ -30,6 +30,16 @@ cgc.graph @g level = placed {
 }
 """
 
+EMPTY_GRAPH = """
+cgc.graph @h level = graph {
+  cgc.actor @driver driver on "n0"
+  cgc.body {
+    %0 = cgc.input : !cgc.object
+    cgc.output %0
+  }
+}
+"""
+
 
 @pytest.fixture
 def dump(capsys):
@@ -234,13 +244,43 @@ def test_help_has_examples(dump):
         (["{graphs}:chain", "--topology", "{lacking}"], 1, "lacking.toml has no actor @a; its table [actors] has z"),
         (["{graphs}:chain", "--topology", "{other}"], 1, "other.toml: error: the topology has no nodes"),
         (["{graphs}:chain", "--print-completion", "ksh"], 2, "invalid choice: 'ksh'"),
+        (["{graphs}:chain", "--pass-pipeline", "pair-com"], 2, "there is no pass 'pair-com' (did you mean"),
+        (["{graphs}:chain", "--pass-pipeline", "pair-comm{x}"], 2, "pair-comm has no option 'x'; it has cost-model"),
+        (["{graphs}:chain", "--pass-pipeline", "overlap-comm{streams=1}"], 2, "takes true or false, got '1'"),
+        (["{graphs}:chain", "--pass-pipeline", ""], 2, "expected the name of a pass"),
+        (["{graphs}:chain", "--pass", ""], 2, "there is no pass ''"),
+        (["{graphs}:chain", "-o", ""], 2, "-o needs a name, got an empty one"),
+        (["{graphs}:chain", "--topology", ""], 2, "--topology needs a name, got an empty one"),
+        (["{graphs}:chain", "--profile", ""], 2, "--profile needs a name, got an empty one"),
+        (["{graphs}:chain", "-o", "{other}"], 2, "other.toml is no directory"),
+        (["{graphs}:"], 2, "graphs.py:NAME"),
+        (["{other}:chain"], 2, "other.toml is no Python file: without :chain it is read as IR"),
+        (["{folder}"], 2, "Is a directory"),
+        (["{graphs}:chain", "--profile", "{folder}"], 1, "cannot read it: Is a directory"),
+        (["{graphs}:chain", "--topology", "{folder}"], 1, "cannot read it: Is a directory"),
+        (["{empty}"], 1, "empty.mlir:1:1: error: expected an operation"),
+        (["{graphs}:chain", "--topology", "{empty}"], 1, "the topology has no nodes"),
+        (["{graphs}:chain", "--profile", "{binary}"], 1, "cannot read it: it is no text"),
+        (["{binary}"], 2, "it is no text"),
+        (["{graphs}:chain", "{graphs}:echo"], 2, "unrecognized arguments"),
+        (["{mixed}"], 1, "no pass takes graphs of several levels together: @g at placed, @h at graph"),
+        (["{twice}"], 1, 'Redefinition of symbol "g"'),
     ],
 )
 def test_mistakes_are_one_message_and_an_exit_code(dump, tmp_path, arguments, code, message):
     other, lacking = tmp_path / "other.toml", tmp_path / "lacking.toml"
     other.write_text("[calls]\nOther.method = 3\n")
     lacking.write_text('[nodes.n0]\n[actors]\nz = "n0"\n')
-    places = {"{graphs}": GRAPHS, "{other}": other, "{lacking}": lacking}
+    places = {"{graphs}": GRAPHS, "{other}": other, "{lacking}": lacking, "{folder}": tmp_path}
+    contents = {
+        "empty": b"",
+        "binary": b"\xff\xfe",
+        "twice": PLACED.encode() * 2,
+        "mixed": (PLACED + EMPTY_GRAPH).encode(),
+    }
+    for name, content in contents.items():
+        places[f"{{{name}}}"] = tmp_path / f"{name}.mlir"
+        places[f"{{{name}}}"].write_bytes(content)
     found = dump(*(re.sub("{.*?}", lambda name: str(places.get(name[0], name[0])), text) for text in arguments))
     assert found[0] == code
     assert message in found[2]
@@ -349,6 +389,16 @@ def test_streams_that_take_not_everything(placed):
         late = subprocess.run([*command, placed], stdout=full, stderr=subprocess.PIPE, text=True)
     assert late.returncode == 2
     assert late.stderr.startswith("cgc-dump: cannot write standard output: No space left on device")
+
+
+@pytest.mark.parametrize("arguments", ["{placed}", "{placed} --emit plan", "--list-passes"])
+@pytest.mark.parametrize(
+    ("redirection", "reason"), [(">&-", "it is closed"), (">/dev/full", "No space left on device")]
+)
+def test_standard_output_that_takes_nothing_is_one_message(placed, arguments, redirection, reason):
+    command = f"{sys.executable} -m cgc.dump {arguments.format(placed=placed)} {redirection}"
+    done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, f"cgc-dump: cannot write standard output: {reason}\n")
 
 
 def test_errors_show_a_part_of_a_long_line(dump, tmp_path):
