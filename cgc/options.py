@@ -90,6 +90,8 @@ class CompileOptions:
             value = getattr(self, option)
             if value is not None and not isinstance(value, str):
                 raise TypeError(f"`{option}` must be a string, found {value!r}")
+        if self.pipeline is not None and not self.pipeline.strip():
+            raise ValueError(f"`pipeline` must name passes, found {self.pipeline!r}")
         for option, kind in (("topology", Topology), ("profile", CostModel)):
             value = getattr(self, option)
             if not (value is None or isinstance(value, kind) or _is_path(value)):
