@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.actor
@@ -25,6 +25,9 @@ from cgc.runtime.communicators.comm_thread import CommunicationThread
 from cgc.runtime.communicators.gloo import GlooCommunicator
 from cgc.runtime.communicators.registry import REGISTRY
 from cgc.runtime.program import CommunicatorSpec, Program
+
+if TYPE_CHECKING:
+    from cgc.runtime.communicators.landing import LandingPool
 
 GUARD_INTERVAL = 0.05
 """Seconds after the end of a graph in which whoever is inside a communicator hears of it."""
@@ -80,9 +83,18 @@ class Group:
         transfers: For communicators that queue their operations on streams of the device; None for others.
     """
 
-    __slots__ = ("accelerator", "actor", "communicator", "is_interruptible", "own_rank", "ranks", "transfers")
+    __slots__ = (
+        "_landing",
+        "accelerator",
+        "actor",
+        "communicator",
+        "is_interruptible",
+        "own_rank",
+        "ranks",
+        "transfers",
+    )
 
-    def __init__(self, order: JoinOrder, actor: str, accelerator: Accelerator) -> None:
+    def __init__(self, order: JoinOrder, actor: str, accelerator: Accelerator, landing: LandingPool) -> None:
         self.actor = actor
         self.ranks = order.ranks
         self.own_rank = order.ranks[actor]
@@ -90,6 +102,7 @@ class Group:
         self.is_interruptible = isinstance(order.communicator, GlooCommunicator)
         self.accelerator = base.find("cpu") if self.is_interruptible else accelerator
         self.transfers = Transfers(self.accelerator) if hasattr(order.communicator, "queue_send") else None
+        self._landing = landing
         _support(self.accelerator)
 
     @property
@@ -103,10 +116,8 @@ class Group:
         return hasattr(self.communicator, "broadcast")
 
     def allocator(self) -> Callable[[Sequence[int], Any], Any]:
-        """A function that makes tensors without values where the communicator receives; for one thread."""
-        from cgc.runtime.communicators.landing import LandingPool
-
-        return LandingPool().empty if self.device_type == "cpu" else self.accelerator.empty
+        """A function that makes tensors without values where the communicator receives; for one operation."""
+        return self._landing.register() if self.device_type == "cpu" else self.accelerator.empty
 
     def ready(self) -> Event | None:
         """The point of the current stream up to which values have been computed; None where nothing is queued."""
@@ -124,8 +135,11 @@ class WorkerGroups:
 
     def __init__(self, orders: Mapping[str, JoinOrder], actor: str, accelerator: Accelerator) -> None:
         """`accelerator` is the actor's own, or the host."""
+        from cgc.runtime.communicators.landing import LandingPool  # needs torch, which a driver need not have
+
         self._orders = orders
-        self.groups = {name: Group(order, actor, accelerator) for name, order in orders.items()}
+        landing = LandingPool()
+        self.groups = {name: Group(order, actor, accelerator, landing) for name, order in orders.items()}
         self._acquired: list[str] = []
         self._streams: dict[int, CommunicationThread] = {}
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ REUSE_FROM = 256 * 1024
 """Bytes; smaller tensors are the allocator's business, which keeps their pages."""
 
 MAX_BLOCKS = 8
-"""Blocks that are kept, used and free ones together; beyond that, tensors are allocated as usual."""
+"""Blocks per user that are kept, used and free ones together; beyond that, tensors are allocated as usual."""
 
 ALIGNMENT = 64
 """Bytes, as torch's allocator."""
@@ -40,39 +41,74 @@ def is_landed(tensor: torch.Tensor) -> bool:
 
 
 class LandingPool:
-    """For one thread."""
+    """
+    For all that one actor receives in a graph, in any thread: what one receive has left, the next one takes while it is
+    still in the cache. A pool for each receive would need as many blocks as there are receives.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
         self._blocks: list[Any] = []
+        self._taken_at: list[int] = []
+        self._requests = 0
+
+    def register(self) -> Callable[[Sequence[int], torch.dtype], torch.Tensor]:
+        """`empty`, for an operation that calls it about once an execution."""
+        self._users += 1
+        return self.empty
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         """A CPU tensor without values. Its memory is used again when it and all its views are gone."""
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes < REUSE_FROM:
             return torch.empty(tuple(shape), dtype=dtype)
-        number = self._find(nbytes + ALIGNMENT)
-        if number is None:
+        with self._lock:
+            block = self._take(nbytes)
+        if block is None:
             return torch.empty(tuple(shape), dtype=dtype)
-        block = self._blocks[number]
-        start = -block.ctypes.data % ALIGNMENT
-        # The tensor's storage refers to this view, and that to the block: so the block's references tell its use.
-        octets = torch.from_numpy(block[start : start + nbytes])
-        address = octets.data_ptr()
-        if address not in _blocks_at:
-            _blocks_at[address] = weakref.ref(block, lambda _: _blocks_at.pop(address, None))
-        # Not a view of `octets`, which it would keep, and which would count as another user of the memory.
+        # The tensor's storage refers to the array, so that the array's references tell its use. And the tensor is not
+        # a view of another one, which it would keep, and which would count as another user of the memory.
+        octets = torch.frombuffer(block, dtype=torch.uint8, count=nbytes)
         return torch.empty(0, dtype=dtype).set_(octets.untyped_storage(), 0, tuple(shape))
 
-    def _find(self, nbytes: int) -> int | None:
-        """Number of a free block of that size, made if necessary; None if there are too many in use."""
-        free = [n for n in range(len(self._blocks)) if sys.getrefcount(self._blocks[n]) <= _FREE_REFERENCES]
-        for number in free:
-            if nbytes <= self._blocks[number].nbytes <= 2 * nbytes:
-                return number
-        if free:  # none fits: the values have another size now
-            self._blocks[free[0]] = np.empty(nbytes, np.uint8)
-            return free[0]
-        if len(self._blocks) >= MAX_BLOCKS:
-            return None
-        self._blocks.append(np.empty(nbytes, np.uint8))
-        return len(self._blocks) - 1
+    def _take(self, nbytes: int) -> Any:
+        """
+        A free block of that size, made if necessary; None if there are too many in use.
+
+        Of those that fit the smallest, and of these the one that was taken last: it is the warmest.
+        """
+        self._requests += 1
+        blocks, taken_at = self._blocks, self._taken_at
+        fitting = [n for n in self._free() if nbytes <= blocks[n].nbytes <= 2 * nbytes]
+        if fitting:
+            number = min(fitting, key=lambda n: (blocks[n].nbytes, -taken_at[n]))
+        else:
+            self._forget_stale()
+            if len(blocks) >= MAX_BLOCKS * max(1, self._users):
+                return None
+            number = len(blocks)
+            blocks.append(_new_block(nbytes))
+            taken_at.append(0)
+        taken_at[number] = self._requests
+        return blocks[number]
+
+    def _free(self) -> list[int]:
+        # Another thread can only make a block free meanwhile: nobody gets at one that the list alone refers to.
+        return [n for n in range(len(self._blocks)) if sys.getrefcount(self._blocks[n]) <= _FREE_REFERENCES]
+
+    def _forget_stale(self) -> None:
+        """Give back what the last execution did not need: the values have other sizes now."""
+        for number in reversed(self._free()):
+            if self._requests - self._taken_at[number] > max(1, self._users):
+                del self._blocks[number], self._taken_at[number]
+
+
+def _new_block(nbytes: int) -> Any:
+    """An aligned array without values."""
+    whole = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -whole.ctypes.data % ALIGNMENT
+    block = whole[start : start + nbytes]
+    address = block.ctypes.data
+    _blocks_at[address] = weakref.ref(block, lambda _: _blocks_at.pop(address, None))
+    return block

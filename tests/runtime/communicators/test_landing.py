@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -44,11 +46,27 @@ def test_what_is_referred_to_by_numpy_or_autograd_is_kept() -> None:
     assert array.min() == 2.0
 
 
-def test_another_size_takes_the_place_of_what_is_free() -> None:
+def test_sizes_that_come_in_turn_have_a_block_each() -> None:
     pool = LandingPool()
-    for factor in (1, 8, 1, 8):
+    empty = pool.register()
+    addresses = [empty((COUNT * factor,), torch.float32).data_ptr() for factor in (1, 8, 1, 8)]
+    assert addresses[:2] == addresses[2:]
+    assert len(pool._blocks) == 2
+
+
+def test_a_size_that_comes_no_more_is_forgotten() -> None:
+    pool = LandingPool()
+    for factor in (1, 3, 9, 27, 81):
         assert pool.empty((COUNT * factor,), torch.float32).numel() == COUNT * factor
-    assert len(pool._blocks) == 1
+    assert len(pool._blocks) == 2
+
+
+def test_the_warmest_block_that_fits_is_taken() -> None:
+    pool = LandingPool()
+    tensors = [pool.empty((COUNT,), torch.float32) for _ in range(3)]
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    tensors.clear()
+    assert pool.empty((COUNT,), torch.float32).data_ptr() == addresses[-1]
 
 
 def test_a_user_who_keeps_everything_gets_ordinary_memory() -> None:
@@ -56,3 +74,14 @@ def test_a_user_who_keeps_everything_gets_ordinary_memory() -> None:
     kept = [pool.empty((COUNT,), torch.float32).fill_(n) for n in range(MAX_BLOCKS + 3)]
     assert len({tensor.data_ptr() for tensor in kept}) == len(kept)
     assert [tensor[0].item() for tensor in kept] == list(range(MAX_BLOCKS + 3))
+    assert len(pool._blocks) == MAX_BLOCKS
+
+
+def test_threads_share_a_pool_and_no_block() -> None:
+    pool = LandingPool()
+
+    def fill_and_check(number: int) -> bool:
+        return all(bool((pool.empty((COUNT,), torch.float32).fill_(number) == number).all()) for _ in range(50))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(fill_and_check, range(8)))
