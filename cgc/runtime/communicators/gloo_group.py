@@ -4,8 +4,8 @@ One rank of a group of processes that exchange CPU tensors over torch's gloo bac
 The group owns its process group object, its connections and its threads. It is never torch's default group and is not
 known to `torch.distributed`, so that the user's own use of that stays untouched, and a process can be in many groups.
 
-Everything travels as bytes, so that every dtype can be sent. Reductions use gloo's kernels where `fold.is_native`, and
-else exchange the parts and fold them here.
+Everything travels as bytes, so that every dtype can be sent. Point to point, gloo takes any tensor for its bytes.
+Reductions use gloo's kernels where `fold.is_native`, and else exchange the parts and fold them here.
 
 gloo has no way to cancel an operation, and ends the *process* when a message is larger than the tensor it is received
 into. `abort` mends the first. Against the second both sides have to agree on the size before: cgc's programs do so
@@ -123,16 +123,16 @@ class GlooGroup:
 
     def start_send(self, tensor: torch.Tensor, peer: int, tag: int = 0) -> Pending:
         """Begin to send: the peer's receive and the caller's computation go on meanwhile."""
-        octets = _octets(_plain(tensor).contiguous())
+        whole = _plain(tensor).contiguous()
         self._check_peer(peer)
         with self._errors("sending", peer):
-            work = self._live().send([octets], peer, tag)
+            work = self._live().send([whole], peer, tag)
 
         def finish() -> None:
             with self._errors("sending", peer):
                 work.wait(self._timeout)
 
-        return Pending(finish, octets)
+        return Pending(finish, whole)
 
     def recv(self, into: torch.Tensor, peer: int, tag: int = 0) -> torch.Tensor:
         """Receive into `into`, which has exactly the size of the message, and return it."""
@@ -144,7 +144,7 @@ class GlooGroup:
         landing = _landing(into)
         self._check_peer(peer)
         with self._errors("receiving", peer):
-            work = self._live().recv([_octets(landing)], peer, tag)
+            work = self._live().recv([landing], peer, tag)
 
         def finish() -> torch.Tensor:
             with self._errors("receiving", peer):
@@ -314,6 +314,8 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
             f"gloo moves dense cpu tensors, got {_describe(tensor)} ({tensor.layout}) on {tensor.device}; "
             "move it with .cpu() or .to_dense(), or use another transport"
         )
+    if not tensor.requires_grad and not tensor.is_conj() and not tensor.is_neg():
+        return tensor
     return tensor.detach().resolve_conj().resolve_neg()
 
 
@@ -321,7 +323,8 @@ def _landing(into: torch.Tensor) -> torch.Tensor:
     """Contiguous memory to receive what goes to `into`: its own where possible."""
     if into.device.type != "cpu" or into.layout is not torch.strided:
         raise ValueError(f"gloo receives into dense cpu tensors, got {_describe(into)} on {into.device}")
-    into = into.detach()
+    if into.requires_grad:
+        into = into.detach()
     if into.is_contiguous() and not into.is_conj() and not into.is_neg():
         return into
     return torch.empty_like(into, memory_format=torch.contiguous_format)
