@@ -50,7 +50,7 @@ class Expectation:
     def __init__(self, channel: ChannelSpec, group: Group) -> None:
         self.metas: Metas | None = None
         self._in_a_row = 0
-        self._needed: float = SILENT_AFTER if group.is_interruptible else float("inf")
+        self._needed: float = SILENT_AFTER if group.may_wait_unheard else float("inf")
         if channel.static and channel.direct:
             self._needed = 1
 

@@ -61,7 +61,7 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
         """
         self.members = Members(actors)
         self.communicator_id = self.generate_communicator_id()
-        self._timeout = timeout
+        self.timeout = timeout
         self._connect_timeout = connect_timeout
         self._rendezvous = RayRendezvous(self.communicator_id)
         self._group: GlooGroup | None = None
@@ -69,7 +69,7 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
 
     def renewed(self) -> GlooCommunicator:
         """Another communicator of the same actors, whose ranks meet apart from this one's."""
-        return GlooCommunicator(self.members.actors, timeout=self._timeout, connect_timeout=self._connect_timeout)
+        return GlooCommunicator(self.members.actors, timeout=self.timeout, connect_timeout=self._connect_timeout)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_group": None}
@@ -104,7 +104,7 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
             rank,
             self.members.count,
             host=self._rendezvous.host(store, rank, self.members.count),
-            timeout=self._timeout,
+            timeout=self.timeout,
             connect_timeout=self._connect_timeout,
             names=self.members.names,
         )

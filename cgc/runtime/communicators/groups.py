@@ -79,7 +79,9 @@ class Group:
 
     Attributes:
         accelerator: Where the tensors that it moves are: the actor's own, or the host.
-        is_interruptible: Whether its operations can wait for hours and are woken by `abort`.
+        is_interruptible: Whether its operations are woken by `abort`.
+        may_wait_unheard: Whether they may wait for hours too, so that an actor can enter them before it knows that its
+            peers will: a time-out would run meanwhile.
         transfers: For communicators that queue their operations on streams of the device; None for others.
     """
 
@@ -89,6 +91,7 @@ class Group:
         "actor",
         "communicator",
         "is_interruptible",
+        "may_wait_unheard",
         "own_rank",
         "ranks",
         "transfers",
@@ -100,6 +103,7 @@ class Group:
         self.own_rank = order.ranks[actor]
         self.communicator: Any = None
         self.is_interruptible = isinstance(order.communicator, GlooCommunicator)
+        self.may_wait_unheard = self.is_interruptible and order.communicator.timeout is None
         self.accelerator = base.find("cpu") if self.is_interruptible else accelerator
         self.transfers = Transfers(self.accelerator) if hasattr(order.communicator, "queue_send") else None
         self._landing = landing
