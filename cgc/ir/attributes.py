@@ -40,6 +40,9 @@ RENDEZVOUS = frozenset({"nccl", "gloo", "custom"})
 BROADCASTING = frozenset({"nccl", "gloo"})
 """Of those, the ones on which a message may have several receivers; Ray's interface of communicators has no such."""
 
+GROUPING = frozenset({"nccl", "gloo"})
+"""Those whose sends and recvs can be begun together (`cgc.group`); Ray's interface has no such either."""
+
 MAX_LITERAL_LENGTH = 200
 """Longer strings, and integers of more digits, are kept as objects: the text stays readable."""
 
@@ -183,6 +186,11 @@ class TransportAttr(ParametrizedAttribute):
     def can_broadcast(self) -> bool:
         """Whether one message may have several receivers."""
         return not self.is_rendezvous or self.kind.data in BROADCASTING
+
+    @property
+    def can_group(self) -> bool:
+        """Whether sends and recvs of several messages may be one `cgc.group`."""
+        return self.kind.data in GROUPING
 
     @classmethod
     def parse_parameters(cls, parser: AttrParser) -> Sequence[Attribute]:

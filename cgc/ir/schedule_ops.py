@@ -9,7 +9,7 @@ Operations of the levels `scheduled` (programs that send and receive) and `alloc
 
 Communication carries `message`, its identity, which a send shares with its recvs, and `order`, its place in the one
 global order: orders rise strictly along every program; a recv is not before its send, and on a transport that
-rendezvous it is at the same place.
+rendezvous it is at the same place. All of a group is at one place.
 """
 
 from __future__ import annotations
@@ -246,7 +246,17 @@ class YieldOp(CgcOp):
 
 @operation_definition
 class GroupOp(CgcOp):
-    """Sends and recvs that are handed to the communicator together, so that their order does not matter."""
+    """
+    Sends and recvs of communicators that are begun together and end when all have ended: one place of the order.
+
+        %4 = cgc.group {
+          cgc.send %1 message 1 to [@b] via gloo order 4
+          %3 = cgc.recv message 2 from @b via gloo order 4 : !cgc.object
+          cgc.yield(%3)
+        }
+
+    The other end of each of its messages is in a group of the same messages in the same order.
+    """
 
     name = "cgc.group"
     body = region_def("single_block")

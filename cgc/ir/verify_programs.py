@@ -2,22 +2,23 @@
 The rules of the levels `scheduled` and `allocated`: programs, messages, orders, channels.
 
 A schedule that keeps them cannot deadlock on rendezvous: orders rise along each program and all ends of a rendezvous
-have the same order, so the operation with the smallest order that is not done can always be done.
+have the same order, so the operation with the smallest order that is not done can always be done. A group is one
+operation here: all of it has one order, and the other end has a group of the same messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xdsl.ir import Block, Operation, SSAValue
 
-from cgc.ir.attributes import FutureType
+from cgc.ir.attributes import GROUPING, FutureType, TransportAttr
 from cgc.ir.base import OperationError, is_any
-from cgc.ir.channel_ops import ChannelOp, ChannelReadOp, WriteOp
+from cgc.ir.channel_ops import ChannelOp, ChannelReadOp, ReadOp, WriteOp
 from cgc.ir.graph_ops import ActorOp, CallOp, GraphOp, OutputOp
 from cgc.ir.input_ops import InputAttrOp, InputOp, TriggerOp
-from cgc.ir.schedule_ops import GroupOp, ProgramOp, ReceiveOp, SendOp, WaitOp, YieldOp
+from cgc.ir.schedule_ops import GroupOp, ProgramOp, ReceiveOp, RecvOp, SendOp, WaitOp, YieldOp
 from cgc.ir.transfer_ops import CollectiveOp, CopyOp
 
 Communication = SendOp | ReceiveOp | CollectiveOp | WriteOp | ChannelReadOp
@@ -30,6 +31,7 @@ _MESSAGES: Mapping[bool, tuple[type[Operation], ...]] = {
     False: (SendOp, ReceiveOp),
     True: (WriteOp, ChannelReadOp),
 }
+_GROUPED: Mapping[bool, tuple[type[Operation], ...]] = {False: (SendOp, RecvOp), True: (WriteOp, ReadOp)}
 
 
 def verify_programs(graph: GraphOp, actors: Mapping[str, ActorOp], *, allocated: bool) -> None:
@@ -49,6 +51,7 @@ def verify_programs(graph: GraphOp, actors: Mapping[str, ActorOp], *, allocated:
         _check_program(programs[name], name, driver=actor.kind.data == "driver", allocated=allocated)
     everything = {name: list(_communication(program.body.block)) for name, program in programs.items()}
     _check_collectives(everything)
+    _check_groups(everything)
     if allocated:
         _check_channels(graph, actors, everything)
     else:
@@ -74,7 +77,7 @@ def _check_program(program: ProgramOp, name: str, *, driver: bool, allocated: bo
         if owner not in (None, name):
             raise OperationError(operation, f"belongs to @{owner}, but is in the program of @{name}")
         if is_any(operation, (GroupOp,)):
-            _check_group(operation, (*_MESSAGES[allocated], CollectiveOp, YieldOp))
+            _check_group(operation, _GROUPED[allocated])
     if driver and not isinstance(block.last_op, OutputOp):
         raise OperationError(program, "the driver's program does not end with cgc.output")
     _check_values(block, set())
@@ -89,39 +92,102 @@ def _owner(operation: Operation) -> str | None:
 
 def _check_group(group: GroupOp, allowed: tuple[type[Operation], ...]) -> None:
     for operation in group.body.block.ops:
+        if isinstance(operation, YieldOp):
+            continue
         if not isinstance(operation, allowed):
-            raise OperationError(operation, "not allowed in a group, which holds communication only")
+            raise OperationError(operation, "not allowed in a group, which holds sends and recvs only")
+        if "stream" in operation.properties:
+            raise OperationError(operation, "on a stream, but in a group, which is a step of its program")
+        if isinstance(operation, SendOp | RecvOp):
+            _check_groupable(operation, operation.transport)
+
+
+def _check_groupable(operation: Operation, transport: TransportAttr) -> None:
+    if not transport.can_group:
+        raise OperationError(
+            operation, f"in a group, but {transport.kind.data} has none: only {', '.join(sorted(GROUPING))} have"
+        )
 
 
 def _check_values(block: Block, defined: set[SSAValue]) -> None:
     """Values are defined, in this program, before they are used; each future is waited for exactly once."""
     for operation in block.ops:
-        for index, operand in enumerate(operation.operands):
-            if operand not in defined:
-                raise OperationError(operation, f"operand {index} is not defined before it in this program")
+        _check_defined(operation, defined)
         if is_any(operation, (GroupOp,)):
-            _check_values(operation.body.block, defined)
+            _check_values_of_group(operation, defined)
         defined.update(operation.results)
         for result in operation.results:
             users = [use.operation for use in result.uses] if isinstance(result.type, FutureType) else None
-            if users is not None and (len(users) != 1 or not isinstance(users[0], WaitOp | YieldOp)):
+            if users is not None and (len(users) != 1 or not isinstance(users[0], WaitOp)):
                 raise OperationError(operation, "what it starts must be waited for exactly once")
+
+
+def _check_defined(operation: Operation, defined: Container[SSAValue]) -> None:
+    for index, operand in enumerate(operation.operands):
+        if operand not in defined:
+            raise OperationError(operation, f"operand {index} is not defined before it in this program")
+
+
+def _check_values_of_group(group: GroupOp, defined: set[SSAValue]) -> None:
+    """What is sent was there before the group, since all of it begins together; what it yields is what it receives."""
+    received = {result for operation in group.body.block.ops for result in operation.results}
+    for operation in group.body.block.ops:
+        if not isinstance(operation, YieldOp):
+            _check_defined(operation, defined)
+        elif not received.issuperset(operation.operands):
+            raise OperationError(operation, "a group yields what it receives, and nothing else")
 
 
 def _check_orders(block: Block, *, driver: bool) -> None:
     last = -1
+    group: Operation | None = None
     received: Communication | None = None
     for operation in _communication(block):
         if operation.order is None:
             raise OperationError(operation, "communication in a program needs an order")
-        if operation.order.data <= last:
-            raise OperationError(operation, f"order {operation.order.data} does not rise: it follows order {last}")
-        last = operation.order.data
+        place, parent = operation.order.data, operation.parent_op()
+        if isinstance(parent, GroupOp) and parent is group:
+            if place != last:
+                raise OperationError(operation, f"order {place} is not that of its group, {last}")
+        elif place <= last:
+            raise OperationError(operation, f"order {place} does not rise: it follows order {last}")
+        last, group = place, parent
         if not is_any(operation, _SENDS):
             received = operation
         elif driver and received is not None:
             # `execute` sends all inputs and returns; what comes in is taken later, when the user asks for results.
             raise OperationError(operation, "the driver sends before it receives: all inputs are known at the start")
+
+
+def _check_groups(everything: Mapping[str, list[Communication]]) -> None:
+    """All ends of a message are in groups of the same messages in the same order, or all in none."""
+    if not any(isinstance(each.parent_op(), GroupOp) for operations in everything.values() for each in operations):
+        return
+    ends: dict[int, tuple[int, ...]] = {}
+    for operations in everything.values():
+        together: dict[Operation, list[int]] = {}
+        for operation in operations:
+            group = operation.parent_op()
+            if isinstance(group, GroupOp):
+                together.setdefault(group, []).extend(_message_ids(operation))
+        for operation in operations:
+            group = operation.parent_op()
+            here = tuple(together[group]) if isinstance(group, GroupOp) else ()
+            for message in _message_ids(operation):
+                there = ends.setdefault(message, here)
+                if here != there:
+                    told = f"{_grouping(here)} here, and {_grouping(there)} at its other end"
+                    raise OperationError(operation, f"message {message} is {told}")
+
+
+def _message_ids(operation: Communication) -> Sequence[int]:
+    if isinstance(operation, SendOp | ReceiveOp):
+        return (operation.message.data,)
+    return operation.message_ids if isinstance(operation, WriteOp | ChannelReadOp) else ()
+
+
+def _grouping(messages: tuple[int, ...]) -> str:
+    return f"in a group of messages {list(messages)}" if messages else "in no group"
 
 
 def _check_collectives(everything: Mapping[str, list[Communication]]) -> None:
@@ -259,6 +325,8 @@ def _add_traffic(traffic: Mapping[str, _Traffic], name: str, operation: WriteOp 
     one = traffic.get(operation.channel_name)
     if one is None:
         raise OperationError(operation, f"there is no channel @{operation.channel_name}")
+    if isinstance(operation.parent_op(), GroupOp):
+        _check_groupable(operation, one.channel.transport)
     if isinstance(operation, WriteOp):
         if one.channel.writer_name != name:
             raise OperationError(operation, f"@{operation.channel_name} is written by @{one.channel.writer_name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cgc.errors import IRVerifyError
@@ -32,19 +34,47 @@ WRITE = "cgc.write @c0(%0) messages [0] order 0"
 READ = "%1 = cgc.read @c0 messages [0] order 1 : !cgc.object"
 CALL = "%1 = cgc.call @a::@f() : !cgc.object"
 
+CALL_B = "%1 = cgc.call @b::@f() : !cgc.object"
+GROUP_A = (
+    "%3 = cgc.group {",
+    "cgc.send %1 message 1 to [@b] via nccl order 4",
+    "%2 = cgc.recv message 2 from @b via nccl order 4 : !cgc.object",
+    "cgc.yield(%2)",
+    "}",
+)
+GROUP_B = (
+    "%3 = cgc.group {",
+    "%2 = cgc.recv message 1 from @a via nccl order 4 : !cgc.object",
+    "cgc.send %1 message 2 to [@a] via nccl order 4",
+    "cgc.yield(%2)",
+    "}",
+)
+CROSSING_CHANNELS = tuple(
+    f"cgc.channel @c{number} nccl from @{writer} to [@{reader}] slots 1 slot_bytes 8"
+    for number, writer, reader in ((1, "a", "b"), (2, "b", "a"))
+)
+
+
+def on_channels(line):
+    """A line of a group at level `allocated`."""
+    line = re.sub(r"cgc\.send (%\d) message (\d) to \S+ via nccl", r"cgc.write @c\2(\1) messages [\2]", line)
+    return re.sub(r"cgc\.recv message (\d) from \S+ via nccl", r"cgc.read @c\1 messages [\1]", line)
+
+
+def changed(lines, old, new):
+    assert any(old in line for line in lines)
+    return tuple(line.replace(old, new) for line in lines)
+
+
 VALID = {
     "one send": in_programs("scheduled", driver=(INPUT, SEND, "cgc.output %0"), a=(RECV,)),
     "one channel": in_programs("allocated", channels=(C0,), driver=(INPUT, WRITE, "cgc.output %0"), a=(READ,)),
-    "rendezvous in a group": in_programs(
-        "scheduled",
-        a=(CALL, "cgc.group {", "cgc.send %1 message 1 to [@b] via nccl order 4", "cgc.yield()", "}"),
-        b=(
-            "%h = cgc.group {",
-            "%r = cgc.recv_start message 1 from @a via nccl order 4 stream 1 : !cgc.future<!cgc.object>",
-            "cgc.yield(%r)",
-            "}",
-            "%v = cgc.wait %h",
-        ),
+    "crossing in a group": in_programs("scheduled", a=(CALL, *GROUP_A), b=(CALL_B, *GROUP_B)),
+    "crossing in a group, on channels": in_programs(
+        "allocated",
+        channels=CROSSING_CHANNELS,
+        a=(CALL, *(on_channels(line) for line in GROUP_A)),
+        b=(CALL_B, *(on_channels(line) for line in GROUP_B)),
     ),
     "collective": in_programs(
         "scheduled",
@@ -297,7 +327,75 @@ INVALID = {
     "call in a group": (
         in_programs("scheduled", a=("cgc.group {", "cgc.call @a::@f()", "cgc.yield()", "}")),
         "cgc.call",
-        "not allowed in a group, which holds communication only",
+        "not allowed in a group, which holds sends and recvs only",
+    ),
+    "group at one end": (
+        in_programs(
+            "scheduled",
+            a=(CALL, *GROUP_A),
+            b=(CALL_B, GROUP_B[1] + AT, changed(GROUP_B, "order 4", "order 5")[2]),
+        ),
+        "cgc.recv",
+        "error: stages.py:13: cgc.recv: message 1 is in no group here, and in a group of messages [1, 2] at its other",
+    ),
+    "groups of other messages": (
+        in_programs("scheduled", a=(CALL, *GROUP_A), b=(CALL_B, GROUP_B[0], GROUP_B[2], GROUP_B[1], *GROUP_B[3:])),
+        "cgc.send",
+        "message 2 is in a group of messages [2, 1] here, and in a group of messages [1, 2] at its other end",
+    ),
+    "group at two places": (
+        in_programs("scheduled", a=(CALL, GROUP_A[0], GROUP_A[1], *changed(GROUP_A[2:], "order 4", "order 5"))),
+        "cgc.recv",
+        "order 5 is not that of its group, 4",
+    ),
+    "group that sends what it receives": (
+        in_programs(
+            "scheduled",
+            a=(GROUP_A[0], GROUP_A[2], "cgc.send %2 message 1 to [@b] via nccl order 4", "cgc.yield(%2)", "}"),
+        ),
+        "cgc.send",
+        "operand 0 is not defined before it in this program",
+    ),
+    "group that yields what it has not received": (
+        in_programs("scheduled", a=(CALL, *changed(GROUP_A, "yield(%2)", "yield(%1)"))),
+        "cgc.yield",
+        "a group yields what it receives, and nothing else",
+    ),
+    "recv in two halves in a group": (
+        in_programs(
+            "scheduled",
+            b=(
+                "%h = cgc.group {",
+                "%r = cgc.recv_start message 1 from @a via nccl order 4 stream 1 : !cgc.future<!cgc.object>",
+                "cgc.yield(%r)",
+                "}",
+                "%v = cgc.wait %h",
+            ),
+        ),
+        "cgc.recv_start",
+        "not allowed in a group, which holds sends and recvs only",
+    ),
+    "stream in a group": (
+        in_programs(
+            "scheduled", a=(CALL, *changed(GROUP_A, "to [@b] via nccl order 4", "to [@b] via nccl order 4 stream 1"))
+        ),
+        "cgc.send",
+        "on a stream, but in a group, which is a step of its program",
+    ),
+    "buffered message in a group": (
+        in_programs("scheduled", a=(CALL, *changed(GROUP_A, "nccl", "shm"))),
+        "cgc.send",
+        "in a group, but shm has none: only gloo, nccl have",
+    ),
+    "user's communicator in a group": (
+        in_programs(
+            "allocated",
+            channels=changed(CROSSING_CHANNELS, "nccl", 'custom<0, "mine">'),
+            a=(CALL, *(on_channels(line) for line in GROUP_A)),
+            b=(CALL_B, *(on_channels(line) for line in GROUP_B)),
+        ),
+        "cgc.write",
+        "in a group, but custom has none: only gloo, nccl have",
     ),
     "collective with too few": (
         in_programs(

@@ -141,7 +141,8 @@ class _Extraction:
         """The first use of what a collective on a stream makes waits for it, without an operation that says so."""
         if isinstance(operation, WaitOp):
             return
-        for value in operation.operands:
+        used = [value for each in communication(operation) for value in each.operands]
+        for value in used if isinstance(operation, GroupOp) else operation.operands:
             where = self.started.pop(value, None)
             if where is not None:
                 self._step(index, Step(Kind.COMPUTE, "wait", after=(where,), location=location_text(operation)))
@@ -160,15 +161,11 @@ class _Extraction:
         self.started.update(dict.fromkeys(operation.results, place))
 
     def _group(self, index: int, group: GroupOp) -> None:
-        """What has to meet is posted together; buffered sends go before it and buffered receives come behind."""
+        """All of it is begun together, and ends with the last of it."""
         steps = [self._communicate(index, operation) for operation in communication(group)]
-        meets = [step for step in steps if step.kind is Kind.MEET]
-        together = tuple(number for step in meets for number in step.channels)
-        label = " + ".join(step.label for step in meets)
-        merged = [Step(Kind.MEET, label, together, location=location_text(group))] if meets else []
-        writes, reads = ([step for step in steps if step.kind is kind] for kind in (Kind.WRITE, Kind.READ))
-        for step in (*writes, *merged, *reads):
-            self._step(index, step)
+        together = tuple(number for step in steps for number in step.channels)
+        label = " + ".join(step.label for step in steps)
+        self._step(index, Step(Kind.MEET, label, together, location=location_text(group)))
 
     def _communicate(self, index: int, operation: Communication, after: tuple[tuple[int, int], ...] = ()) -> Step:
         number = self._number(operation)
