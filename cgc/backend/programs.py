@@ -8,6 +8,7 @@ use, and every operation says which. The whole input gets a register only where 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cgc.backend.communicators import CommunicatorPlan, plan_communicators
@@ -19,6 +20,7 @@ from cgc.ir import (
     ConstantTable,
     CopyOp,
     GraphOp,
+    GroupOp,
     InputAttrOp,
     InputOp,
     Nest,
@@ -33,6 +35,7 @@ from cgc.ir import (
     TriggerOp,
     WaitOp,
     WriteOp,
+    YieldOp,
     location_text,
 )
 from cgc.ir import (
@@ -74,7 +77,7 @@ class _Emitter:
             (op for op in program.body.block.ops if not _is_unused_input(op)),
             key=lambda operation: not isinstance(operation, InputOp | InputAttrOp),
         )
-        self.last_use = {value: op for op in self.source for value in op.operands}
+        self.last_use = {value: op for op in self.source for value in _used(op)}
         self.register_of: dict[SSAValue, int] = {}
         self.registers = 0
         self.unused: list[int] = []
@@ -94,7 +97,7 @@ class _Emitter:
     def _waits(self, operation: Operation) -> list[runtime.Wait]:
         """What has to be waited for before an operation: results of collectives on streams that it is first to use."""
         waits = []
-        for value in operation.operands:
+        for value in _used(operation):
             if value in self.under_way:
                 waits.append(runtime.Wait(self.register_of[value], self.registers, self.under_way.pop(value)))
                 self.register_of[value] = self.registers
@@ -117,6 +120,8 @@ class _Emitter:
             return runtime.ReadStart(channel, self._define(operation)[0], operation.stream.data, location)
         if isinstance(operation, WaitOp):
             return runtime.Wait(self.register_of[operation.operands[0]], self._define(operation)[0], location)
+        if isinstance(operation, GroupOp):
+            return self._group(operation, location)
         if isinstance(operation, CollectiveOp):
             return self._collective(operation, location)
         if isinstance(operation, CopyOp):
@@ -144,6 +149,26 @@ class _Emitter:
         drop = self._drop(operation)
         effect = operation.effect is not None
         return runtime.Call(operation.method, positional, named, self._define(operation), drop, location, effect)
+
+    def _group(self, group: GroupOp, location: str) -> runtime.Group:
+        *parts, last = group.body.block.ops
+        assert isinstance(last, YieldOp), "a group ends with cgc.yield"
+        operations: list[runtime.Read | runtime.Write] = []
+        for part in parts:
+            where = location_text(part)
+            if isinstance(part, ReadOp):
+                self.register_of[part.results[0]] = self.registers
+                operations.append(runtime.Read(self._channel(part.channel_name), (self.registers,), where))
+                self.registers += 1
+            elif isinstance(part, WriteOp):
+                value = self.register_of[part.operands[0]]
+                operations.append(runtime.Write(self._channel(part.channel_name), (value,), location=where))
+        drop = self._drop(group)
+        self.register_of.update(
+            (result, self.register_of[value]) for result, value in zip(group.results, last.operands, strict=True)
+        )
+        self.unused += [self.register_of[result] for result in group.results if result not in self.last_use]
+        return runtime.Group(tuple(operations), drop, location)
 
     def _collective(self, operation: CollectiveOp, location: str) -> runtime.Collective:
         communicator = self.plan.of_collective(operation)
@@ -197,10 +222,17 @@ class _Emitter:
 
     def _drop(self, operation: Operation) -> tuple[int, ...]:
         """Registers whose values nobody needs after `operation`."""
-        ends = {self.register_of[value] for value in operation.operands if self.last_use[value] is operation}
+        ends = {self.register_of[value] for value in _used(operation) if self.last_use[value] is operation}
         dropped = tuple(sorted({*ends, *self.unused}))
         self.unused.clear()
         return dropped
+
+
+def _used(operation: Operation) -> Sequence[SSAValue]:
+    """The values that an operation takes from those before it; a group takes what is sent in it."""
+    if not isinstance(operation, GroupOp):
+        return operation.operands
+    return [value for part in operation.body.block.ops if isinstance(part, WriteOp) for value in part.operands]
 
 
 def _is_unused_input(operation: Operation) -> bool:

@@ -19,6 +19,7 @@ from cgc.runtime.program import (
     Call,
     Collective,
     Copy,
+    Group,
     Input,
     Operation,
     Program,
@@ -102,7 +103,9 @@ class ValueNames:
 
     def __init__(self, program: Program) -> None:
         self.actor = program.actor
-        self._operations = program.operations
+        self._operations = [
+            part for each in program.operations for part in (each.operations if isinstance(each, Group) else (each,))
+        ]
 
     def of(self, register: int, user: Operation) -> str:
         """For example `call fwd on @b (stages.py:13)`: the last operation before `user` that filled the register."""

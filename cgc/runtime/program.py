@@ -4,7 +4,7 @@ Programs: the one thing that the compiler hands to the runtime.
 A `Program` is what one participant of a graph (an actor, or the driver) does once per execution, as a flat list of
 operations on numbered registers. Programs are frozen, picklable, versioned and print one line an operation:
 
-    program @b of g3f9 (v1)  registers=2
+    program @b of g3f9 (v2)  registers=2
       0  r0 = read c1            # b.fwd, stages.py:13
       1  r1 = call fwd(r0, 3)    drop r0
       2  write c2 r1             drop r1
@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-PROGRAM_VERSION = 1
+PROGRAM_VERSION = 2
 DRIVER = "driver"
 
 _LONGEST_CONSTANT = 40
@@ -253,6 +253,23 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """
+    Begin all of `operations` together and end when they all have ended: tensors cross in both directions at once.
+
+    They are reads and writes of one value each, on channels of one communicator, between the same two actors, which
+    have them in the same order of messages. Where the communicator cannot begin them together, each is done in turn.
+    """
+
+    operations: tuple[Read | Write, ...]
+    drop: tuple[int, ...] = ()
+    location: str = ""
+
+    def __str__(self) -> str:
+        return f"group {{ {'; '.join(str(operation) for operation in self.operations)} }}" + _dropped(self.drop)
+
+
+@dataclass(frozen=True, slots=True)
 class Collective:
     """
     Take part in a collective with the tensors in `values`; the results go to `into`.
@@ -298,7 +315,7 @@ class Output:
         return f"output {_registers(self.values)}" + (f" after {_registers(self.effects)}" if self.effects else "")
 
 
-Operation = Input | Read | ReadStart | Wait | Call | Copy | Write | Collective | Output
+Operation = Input | Read | ReadStart | Wait | Call | Copy | Write | Group | Collective | Output
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cgc.runtime import protocol
-from cgc.runtime.program import Call, Collective, Operation, Program, Read, ReadStart, Wait
+from cgc.runtime.program import Call, Collective, Group, Operation, Program, Read, ReadStart, Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def explain_lateness(statuses: Sequence[ParticipantStatus]) -> str:
 def _activity(operation: Operation) -> str:
     if isinstance(operation, Call):
         return "calling"
-    return "waiting" if isinstance(operation, Read | ReadStart | Wait | Collective) else "sending"
+    return "waiting" if isinstance(operation, Read | ReadStart | Wait | Group | Collective) else "sending"
 
 
 def _describe(operation: Operation, program: Program) -> str:
@@ -88,4 +88,6 @@ def _describe(operation: Operation, program: Program) -> str:
         writer = next(channel.writer for channel in program.channels if channel.name == operation.channel)
         verb = "read" if isinstance(operation, Read) else "read_start"
         return f"{verb} {operation.channel} from @{writer}"
+    if isinstance(operation, Group):
+        return f"group {{ {'; '.join(_describe(part, program) for part in operation.operations)} }}"
     return str(operation)

@@ -88,20 +88,35 @@ class Sender:
 
         Raises only what ends the loop.
         """
+        unused, leaving = self._announce(value)
+        _send_all(self._group, unused, self._peers)
+        _send_all(self._group, leaving, self._peers, ready)
+
+    def announce(self, value: Any) -> list[tuple[Any, int]]:
+        """
+        Tell the other end of a value or an error, and leave it to the caller to send what has to follow.
+
+        The result is that: tensors with elements, each with the rank that it goes to. Raises only what ends the loop.
+        """
+        unused, leaving = self._announce(value)
+        return [(tensor, peer) for peer in self._peers for tensor in (*unused, *leaving) if 0 not in tensor.shape]
+
+    def _announce(self, value: Any) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Tensors that go in place of expected ones, and those of the value."""
         self._number += 1
+        unused: Sequence[Any] = ()
         try:
             parts = self._take_apart(value)
             if not (self._expected.is_silent and self._is_expected(parts)):
-                self._tell(tensors.header(parts, with_metas=not self._is_promised))
+                unused = self._tell(tensors.header(parts, with_metas=not self._is_promised))
                 self._keeper.update(self._encoder.offers)
                 self._encoder.offers = ()
                 self._expected.note(parts.metas, is_alone=parts.rest is None)
         except MemoryError as error:
-            self._tell((protocol.ERROR, unplaceable(self._name, str(error)).blob, ()))
+            return self._tell((protocol.ERROR, unplaceable(self._name, str(error)).blob, ())), ()
         except _NotSendableError as error:
-            self._tell((protocol.ERROR, error.value.blob, ()))
-        else:
-            _send_all(self._group, parts.tensors, self._peers, ready)
+            return self._tell((protocol.ERROR, error.value.blob, ())), ()
+        return unused, parts.tensors
 
     @property
     def _is_promised(self) -> bool:
@@ -110,16 +125,15 @@ class Sender:
     def _is_expected(self, parts: tensors.Split) -> bool:
         return parts.rest is None and (self._channel.static or parts.metas == self._expected.metas)
 
-    def _tell(self, message: serialization.Message) -> None:
-        """Write to the ring. On a silent channel, also end the receive that the other ends have begun."""
+    def _tell(self, message: serialization.Message) -> Sequence[Any]:
+        """Write to the ring. On a silent channel, the result ends the receive that the other ends have begun."""
         kind, blob, buffers = message
         if not self._expected.is_silent:
             self._writer.write(kind, blob, buffers)
-            return
+            return ()
         self._writer.write(kind, _NUMBER.pack(self._number) + blob, buffers)
         assert self._expected.metas is not None, "a silent channel has had a header"
-        unused = [self._group.accelerator.empty(meta.shape, meta.dtype) for meta in self._expected.metas]
-        _send_all(self._group, unused, self._peers)
+        return [self._group.accelerator.empty(meta.shape, meta.dtype) for meta in self._expected.metas]
 
     def _take_apart(self, value: Any) -> tensors.Split:
         """Raises `_NotSendableError` with what is to be sent instead."""
@@ -184,26 +198,65 @@ class Receiver:
         value = self._receive()
         return value, self._arrivals
 
+    def start(self) -> Callable[[], Any]:
+        """
+        On the host: begin to receive, when the sender has told what comes. The result ends it, and gives the value.
+
+        Raises only what ends the loop, as does the result.
+        """
+        metas, finish = self.expect()
+        started = self._start_on_host(metas)
+        return lambda: finish(with_gradients(_ended(started), metas))
+
+    def expect(self) -> tuple[Metas, Callable[[list[Any]], Any]]:
+        """The tensors to receive for the next value, and what makes the value of them."""
+        self._number += 1
+        self._arrivals = []
+        return self._expect()
+
+    def settle(self) -> None:
+        """On a device, behind `expect`: wait, in the thread that computes, for what `finish` has had to receive."""
+        for arrival in self._arrivals:
+            arrival.wait()
+
+    @property
+    def peer(self) -> int:
+        """The sender's rank."""
+        return self._peer
+
     def _receive(self) -> Any:
+        metas, finish = self._expect()
+        return finish(self._receive_all(metas))
+
+    def _expect(self) -> tuple[Metas, Callable[[list[Any]], Any]]:
         if self._expected.is_silent:
-            (arrived,) = self._receive_all(self._expected.metas or ())
-            notice = self._take_notice()
-            if notice is None:
-                return arrived
-            kind, blob, buffers = notice
-        else:
-            kind, blob, buffers = self._reader.read()
+            return self._expected.metas or (), self._take_expected
+        return self._announced(self._reader.read())
+
+    def _take_expected(self, arrived: list[Any]) -> Any:
+        notice = self._take_notice()
+        if notice is None:
+            return arrived[0]
+        metas, finish = self._announced(notice)
+        return finish(self._receive_all(metas))
+
+    def _announced(self, message: serialization.Message) -> tuple[Metas, Callable[[list[Any]], Any]]:
+        kind, blob, buffers = message
         if kind == protocol.ERROR:
-            return ErrorValue(bytes(blob))
+            error = ErrorValue(bytes(blob))
+            return (), lambda _: error
         metas = tensors.read_metas(blob)
         if metas is None:  # promised, and told with the first message
             metas = self._expected.metas or ()
         self._expected.note(metas, is_alone=tensors.is_alone(blob))
-        tensors_of_value = self._receive_all(metas)
-        try:
-            return tensors.join(blob, buffers, tensors_of_value)
-        except Exception as error:
-            return unreadable(self._name, error)
+
+        def finish(arrived: list[Any]) -> Any:
+            try:
+                return tensors.join(blob, buffers, arrived)
+            except Exception as error:
+                return unreadable(self._name, error)
+
+        return metas, finish
 
     def _take_notice(self) -> serialization.Message | None:
         """What was announced for this message. The sender may be ahead, so it may be for the next one."""
@@ -218,11 +271,9 @@ class Receiver:
         return message
 
     def _receive_all(self, metas: Metas) -> list[Any]:
-        arrived = self._receive_on_host(metas) if self._group.transfers is None else self._receive_on_device(metas)
-        for tensor, meta in zip(arrived, metas, strict=True):
-            if meta.requires_grad:
-                tensor.requires_grad_()
-        return arrived
+        if self._group.transfers is not None:
+            return with_gradients(self._receive_on_device(metas), metas)
+        return with_gradients(_ended(self._start_on_host(metas)), metas)
 
     def _receive_on_device(self, metas: Metas) -> list[Any]:
         """Queues the receives on a stream of their own, and waits for nothing."""
@@ -239,7 +290,8 @@ class Receiver:
             arrived.append(arrival.array)
         return arrived
 
-    def _receive_on_host(self, metas: Metas) -> list[torch.Tensor]:
+    def _start_on_host(self, metas: Metas) -> list[Any]:
+        """Tensors that are there, and receives that have begun."""
         if self._is_broadcast:
             return [self._take_part(meta) for meta in metas]
         communicator = self._group.communicator
@@ -252,7 +304,7 @@ class Receiver:
                 started.append(communicator.recv(meta.shape, meta.dtype, self._peer, self._empty))
             else:
                 started.append(start(meta.shape, meta.dtype, self._peer, self._empty))
-        return [one if isinstance(one, torch.Tensor) else one.wait() for one in started]
+        return started
 
     @property
     def _is_broadcast(self) -> bool:
@@ -263,6 +315,18 @@ class Receiver:
         if 0 not in meta.shape:
             self._group.communicator.broadcast(tensor, self._peer)
         return tensor
+
+
+def _ended(started: Sequence[Any]) -> list[torch.Tensor]:
+    return [one if isinstance(one, torch.Tensor) else one.wait() for one in started]
+
+
+def with_gradients(arrived: list[Any], metas: Metas) -> list[Any]:
+    """The tensors that have arrived, as leaves where they were such."""
+    for tensor, meta in zip(arrived, metas, strict=True):
+        if meta.requires_grad:
+            tensor.requires_grad_()
+    return arrived
 
 
 class _NotSendableError(Exception):

@@ -119,6 +119,12 @@ class Group:
         """Whether the communicator has what Ray's interface lacks; else the root sends to one after the other."""
         return hasattr(self.communicator, "broadcast")
 
+    @property
+    def can_group(self) -> bool:
+        """Whether it can begin sends and receives together, which Ray's interface lacks, too."""
+        names = ("start_send", "start_recv") if self.transfers is None else ("grouped",)
+        return all(hasattr(self.communicator, name) for name in names)
+
     def allocator(self) -> Callable[[Sequence[int], Any], Any]:
         """A function that makes tensors without values where the communicator receives; for one operation."""
         return self._landing.register() if self.device_type == "cpu" else self.accelerator.empty

@@ -13,8 +13,8 @@ from __future__ import annotations
 import array
 import threading
 import uuid
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -139,6 +139,17 @@ class NcclCommunicator(Communicator):  # type: ignore[misc]
         self.check()
         return tensor
 
+    @contextmanager
+    def grouped(self) -> Iterator[None]:
+        """Sends and receives that are queued within are one operation: none of them waits for another one."""
+        from cupy.cuda import nccl
+
+        nccl.groupStart()
+        try:
+            yield
+        finally:
+            nccl.groupEnd()
+
     def broadcast(self, buffer: torch.Tensor, root_rank: int) -> None:
         """Queue a broadcast of a contiguous tensor; not part of Ray's interface."""
         octets = _octets(buffer)
@@ -221,15 +232,12 @@ class NcclCommunicator(Communicator):  # type: ignore[misc]
         self._live().allGather(ours.data_ptr(), theirs.data_ptr(), ours.numel(), kind, _stream())
 
     def _exchange(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        from cupy.cuda import nccl
-
         ours, theirs = _octets(source).chunk(self.members.count), _octets(target).chunk(self.members.count)
         backend, kind, stream = self._live(), _constant("NCCL_UINT8"), _stream()
-        nccl.groupStart()
-        for peer, (outgoing, incoming) in enumerate(zip(ours, theirs, strict=True)):
-            backend.send(outgoing.data_ptr(), outgoing.numel(), kind, peer, stream)
-            backend.recv(incoming.data_ptr(), incoming.numel(), kind, peer, stream)
-        nccl.groupEnd()
+        with self.grouped():
+            for peer, (outgoing, incoming) in enumerate(zip(ours, theirs, strict=True)):
+                backend.send(outgoing.data_ptr(), outgoing.numel(), kind, peer, stream)
+                backend.recv(incoming.data_ptr(), incoming.numel(), kind, peer, stream)
 
 
 def _octets(tensor: torch.Tensor) -> torch.Tensor:

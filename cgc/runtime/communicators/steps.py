@@ -19,9 +19,10 @@ from cgc.runtime.arguments import Registers
 from cgc.runtime.communicators.collective import Agreement, Participant, arrived
 from cgc.runtime.communicators.comm_thread import CommunicationThread
 from cgc.runtime.communicators.edges import Receiver, Sender
+from cgc.runtime.communicators.exchange import Exchange
 from cgc.runtime.communicators.groups import WorkerGroups
 from cgc.runtime.link import Step, ValueNames, on_actor
-from cgc.runtime.program import Collective, Operation, Program, Read, ReadStart, Wait, Write
+from cgc.runtime.program import Collective, Group, Operation, Program, Read, ReadStart, Wait, Write
 
 
 class TensorLinks:
@@ -41,6 +42,8 @@ class TensorLinks:
         """The step of an operation that uses a communicator; None for any other."""
         if isinstance(operation, Collective):
             return self._collective(operation)
+        if isinstance(operation, Group):
+            return self._group(operation)
         if isinstance(operation, Wait):
             return self._wait(operation)
         if isinstance(operation, ReadStart):
@@ -92,10 +95,30 @@ class TensorLinks:
         name = f"{operation}{on_actor(operation, self._actor)}"
         return Receiver(channel, reader, self._groups[channel.communicator], name)
 
-    def _write(self, operation: Write) -> Step:
+    def _sender(self, operation: Write) -> Sender:
         channel = self._channels[operation.channel]
         name = self._names.of(operation.values[0], operation)
-        sender = Sender(channel, self._arena.writer(channel.index), self._groups[channel.communicator], name)
+        return Sender(channel, self._arena.writer(channel.index), self._groups[channel.communicator], name)
+
+    def _group(self, operation: Group) -> Step:
+        parts = operation.operations
+        ends = [self._sender(part) if isinstance(part, Write) else self._receiver(part) for part in parts]
+        exchange = Exchange(self._groups[self._channels[parts[0].channel].communicator], ends)
+        sources = [part.values[0] for part in parts if isinstance(part, Write)]
+        targets = [part.into[0] for part in parts if isinstance(part, Read)]
+        registers, drop = self._registers, operation.drop
+
+        def step() -> None:
+            received = exchange.run([registers[source] for source in sources])
+            for register in drop:
+                registers[register] = None
+            for register, value in zip(targets, received, strict=True):
+                registers[register] = value
+
+        return step
+
+    def _write(self, operation: Write) -> Step:
+        channel, sender = self._channels[operation.channel], self._sender(operation)
         registers, source, drop, send = self._registers, operation.values[0], operation.drop, sender.send
 
         def step() -> None:

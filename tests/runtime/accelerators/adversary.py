@@ -56,7 +56,7 @@ class AdversarialStream:
     def __init__(self, device: AdversarialDevice, name: str) -> None:
         self.device = device
         self.name = name
-        self.queue: deque[Task | tuple[str, AdversarialEvent] | Meeting] = deque()
+        self.queue: deque[Task | tuple[str, AdversarialEvent] | Meeting | Together] = deque()
         device.world.streams.append(self)
 
     def record_event(self) -> AdversarialEvent:
@@ -67,7 +67,7 @@ class AdversarialStream:
     def wait_event(self, event: AdversarialEvent) -> None:
         self.push(("wait", event))
 
-    def push(self, task: Task | tuple[str, AdversarialEvent] | Meeting) -> None:
+    def push(self, task: Task | tuple[str, AdversarialEvent] | Meeting | Together) -> None:
         with self.device.world.lock:
             self.queue.append(task)
 
@@ -91,6 +91,10 @@ class Meeting:
         self.target: Block | None = None
         self.over = False
 
+    @property
+    def meetings(self) -> tuple[Meeting, ...]:
+        return (self,)
+
     def take_place(self) -> None:
         """Both streams are here, or one has gone on."""
         if not self.over:
@@ -98,6 +102,17 @@ class Meeting:
             assert self.target is not None
             self.target.octets[:] = self.source.octets
             self.over = True
+
+
+class Together:
+    """Meetings that a stream is at all at once, and leaves when all are over."""
+
+    def __init__(self, meetings: Sequence[Meeting]) -> None:
+        self.meetings = tuple(meetings)
+
+    def take_place(self) -> None:
+        for meeting in self.meetings:
+            meeting.take_place()
 
 
 class World:
@@ -144,7 +159,7 @@ class World:
             return False
         number = self._random.choice([n for n in ready if n not in self._starved] or ready)
         task = self.streams[number].queue.popleft()
-        if isinstance(task, Meeting):
+        if isinstance(task, Meeting | Together):
             task.take_place()
         elif isinstance(task, tuple):
             if task[0] == "reach":
@@ -162,8 +177,8 @@ class World:
         if not stream.queue:
             return False
         first = stream.queue[0]
-        if isinstance(first, Meeting):
-            return self._is_met(first, stream)
+        if isinstance(first, Meeting | Together):
+            return all(self._is_met(meeting, stream) for meeting in first.meetings)
         if isinstance(first, Conditional):
             return first.ready()
         return not (isinstance(first, tuple) and first[0] == "wait" and not first[1].reached)
@@ -171,7 +186,8 @@ class World:
     def _is_met(self, meeting: Meeting, stream: AdversarialStream) -> bool:
         """True if both streams are at the meeting, or the other one has passed it."""
         return meeting.over or any(
-            other is not stream and other.queue and other.queue[0] is meeting for other in self.streams
+            other is not stream and other.queue and meeting in getattr(other.queue[0], "meetings", ())
+            for other in self.streams
         )
 
     def _run(self) -> None:
@@ -342,13 +358,30 @@ class AdversarialDevice:
         """Queue a send on the current stream: it completes together with the peer's receive."""
         meeting = self._meet((self.number, peer), sending=True)
         meeting.source = array.block
-        self._current.push(meeting)
+        self._queue(meeting)
 
     def receive(self, array: AdversarialArray, peer: int) -> None:
         meeting = self._meet((peer, self.number), sending=False)
         meeting.target = block = array.block
         self._current.push(lambda: block.octets.fill(POISON))
-        self._current.push(meeting)
+        self._queue(meeting)
+
+    @contextmanager
+    def grouped(self) -> Iterator[None]:
+        """What is sent and received within is one task of the current stream."""
+        self._of_thread.together = together = []
+        try:
+            yield
+        finally:
+            self._of_thread.together = None
+            self._current.push(Together(together))
+
+    def _queue(self, meeting: Meeting) -> None:
+        together = getattr(self._of_thread, "together", None)
+        if together is None:
+            self._current.push(meeting)
+        else:
+            together.append(meeting)
 
     def read(self, array: AdversarialArray) -> np.ndarray[Any, Any]:
         """The values at the end of what is queued on the current stream."""
