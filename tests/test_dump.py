@@ -118,7 +118,7 @@ def test_other_emissions(dump):
     _, out, _ = dump(f"{GRAPHS}:diamond", "--emit", "ascii", "--emit", "dot", "--emit", "programs")
     assert "@driver/execute" in out.splitlines()[0]
     assert "digraph schedule {" in out
-    assert "program @d of diamond (v1)" in out
+    assert "program @d of diamond (v2)" in out
 
 
 def test_plan_with_a_profile(dump, tmp_path):

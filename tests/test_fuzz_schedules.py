@@ -61,6 +61,15 @@ def test_random_graphs_with_broadcasts_do_not_deadlock(tmp_path):
     assert last["broadcasts"] > 0
 
 
+def test_random_graphs_with_groups_get_no_longer(tmp_path):
+    record = tmp_path / "record.jsonl"
+    code, _, errors = _run("--graphs", "100", "--seed", "7", "--calls", "60", "--group", "--json", str(record))
+    assert code == 0, errors
+    last = json.loads(record.read_text().splitlines()[-1])
+    assert last["failures"] == 0
+    assert last["groups"] > 0
+
+
 def test_a_graph_is_the_same_for_the_same_seed():
     (_, first, _), (_, second, _) = (_run("--print", "--seed", "3") for _ in range(2))
     assert first == second

@@ -18,6 +18,7 @@ PASSES: dict[str, str] = {
     "place-devices": "cgc.passes.place_devices:PlaceDevicesPass",
     "pair-comm": "cgc.passes.pair_comm:PairCommPass",
     "overlap-comm": "cgc.passes.overlap_comm:OverlapCommPass",
+    "group-comm": "cgc.passes.group_comm:GroupCommPass",
     "allocate-channels": "cgc.passes.allocate_channels:AllocateChannelsPass",
     "verify-schedule": "cgc.passes.verify_schedule:VerifySchedulePass",
     # By name only: the last pass makes programs, which are the runtime's, and passes know nothing of the runtime.

@@ -35,6 +35,15 @@ def test_streams_are_never_worse_than_programs(measured):
     assert measured["cgc streams"] <= measured["cgc"]
 
 
+def test_groups_are_never_worse_than_programs(measured):
+    assert measured["bound in bind order"] <= measured["cgc groups"] <= measured["cgc"]
+
+
+def test_groups_bring_all_to_all_to_its_bound():
+    measured = zoo.measure("all to all", zoo.ZOO["all to all"])
+    assert measured["cgc groups"] <= 1.001 * measured["bound in bind order"] < 0.9 * measured["cgc"]
+
+
 def test_never_worse_than_ray_where_ray_finds_an_order(measured):
     tolerance = 1.001  # less is within the error of any cost model
     assert measured["cgc"] <= tolerance * measured.get("Ray", float("inf"))

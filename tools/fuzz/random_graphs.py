@@ -38,11 +38,14 @@ CLASSES = 5
 METHODS = ("first", "make", "last", "m0", "m1", "m2", "m3")
 
 
-def random_graph(rng: random.Random, most_calls: int = MOST_CALLS, *, fans: bool = False) -> Unit:
+def random_graph(
+    rng: random.Random, most_calls: int = MOST_CALLS, *, fans: bool = False, crossings: bool = False
+) -> Unit:
     """
     A graph of level `graph` that keeps all rules, of at most so many calls besides those for inputs and outputs.
 
-    With `fans` it has values that go to several actors over a communicator, and so a few calls more.
+    With `fans` it has values that go to several actors over a communicator, with `crossings` pairs of values that two
+    actors give to each other over one; and so a few calls more.
     """
     calls = _count(rng, most_calls)
     count = rng.randint(1, min(MOST_ACTORS, calls))
@@ -54,6 +57,8 @@ def random_graph(rng: random.Random, most_calls: int = MOST_CALLS, *, fans: bool
     for _ in range(calls):
         if fans and count > 2 and rng.random() < 0.15:
             _add_fan(builder)
+        elif crossings and count > 1 and rng.random() < 0.2:
+            _add_crossing(builder)
         elif count > 1 and rng.random() < 0.08:
             _add_collective(builder)
         else:
@@ -162,6 +167,23 @@ def _add_fan(builder: _Builder) -> None:
     builder.add(call, [sender])
     for receiver in receivers:
         builder.add(CallOp(receiver, rng.choice(METHODS[3:]), [call.results[0]]), [receiver])
+
+
+def _add_crossing(builder: _Builder) -> None:
+    """Two actors make a value each for the other, at once or with calls between."""
+    rng = builder.rng
+    ends = rng.sample(builder.actors, 2)
+    request = "nccl" if builder.gpus.issuperset(builder.actors) else "gloo"  # anybody may pick the values later
+    made = []
+    for actor in ends:
+        taken = builder.pick()
+        tensor = TensorType.of(shape=[rng.choice([8, 65536])], dtype="float32", request=request)
+        made.append(CallOp(actor, rng.choice(METHODS[3:]), [] if taken is None else [taken], None, [tensor]))
+        builder.add(made[-1], [actor])
+        if rng.random() < 0.3:
+            _add_call(builder)
+    for actor, call in zip(ends, reversed(made), strict=True):
+        builder.add(CallOp(actor, rng.choice(METHODS[3:]), [call.results[0]]), [actor])
 
 
 def _type(builder: _Builder, actor: str) -> ValueType:

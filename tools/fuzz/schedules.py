@@ -4,7 +4,8 @@ Random graphs through all passes, looking for a deadlock, a refusal or an invali
     python tools/fuzz/schedules.py --graphs 10000 --seed 1 --jobs 2 [--json record.jsonl]
 
 The graphs are those of `random_graphs.py`, with a random profile each, and overlap with and without streams and memory
-limits; `--broadcast` adds values for many actors and lets `pair-comm` broadcast them. After every pass the IR is
+limits; `--broadcast` adds values for many actors and lets `pair-comm` broadcast them, `--group` adds values that cross
+between two actors, of which `group-comm` may make no execution longer. After every pass the IR is
 verified and printed, parsed and printed again; the final schedule runs in the simulator with rendezvous and bounded
 buffers, executions pipelined, and no channel on which messages take turns may hold two of one execution. Actors that
 are fast or slow at random stand for all fair interleavings: what can go first does, in some graph.
@@ -24,7 +25,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,7 +36,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cgc.errors import CgcError
-from cgc.ir import CallOp, ChannelOp, CollectiveOp, GraphOp, Unit, WriteOp, graphs_of, parse_module, print_module
+from cgc.ir import (
+    CallOp,
+    ChannelOp,
+    CollectiveOp,
+    GraphOp,
+    GroupOp,
+    Unit,
+    WriteOp,
+    graphs_of,
+    parse_module,
+    print_module,
+)
 from cgc.passes.analysis.cost import CostModel
 from cgc.passes.analysis.simulate import Simulation
 from cgc.passes.graph_view import channels_of, communication, programs_of
@@ -53,14 +65,20 @@ MOST_SHOWN = 10
 TOLERANCE_US = 1e-3
 """Times of the simulator are sums of floats."""
 
-COUNTED = ("actors", "calls", "messages", "meetings", "broadcasts", "collectives", "turns")
+COUNTED = ("actors", "calls", "messages", "meetings", "broadcasts", "groups", "collectives", "turns")
 
 
 def main() -> int:
     """Run the command; 1 if a graph failed, 130 if it was interrupted before that."""
     options = _arguments()
     if options.print:
-        print(print_module(random_graph(random.Random(options.seed), options.calls, fans=options.broadcast).module))
+        print(
+            print_module(
+                random_graph(
+                    random.Random(options.seed), options.calls, fans=options.broadcast, crossings=options.group
+                ).module
+            )
+        )
         return 0
     total = Total(options.seed)
     interrupted = False
@@ -127,7 +145,9 @@ class Total:
         return f"{self.graphs:,} graphs ({numbers}) in {seconds:.0f} s: {self.failures} failures"
 
 
-def run_graph(seed: int, most_calls: int, profile: Path, *, broadcast: bool = False) -> Counter[str]:
+def run_graph(
+    seed: int, most_calls: int, profile: Path, *, broadcast: bool = False, group: bool = False
+) -> Counter[str]:
     """
     Compile one graph and check it after every pass; returns what it had.
 
@@ -136,7 +156,7 @@ def run_graph(seed: int, most_calls: int, profile: Path, *, broadcast: bool = Fa
         AssertionError: The IR changed on its way through text.
     """
     rng = random.Random(seed)
-    unit = random_graph(rng, most_calls, fans=broadcast)
+    unit = random_graph(rng, most_calls, fans=broadcast, crossings=group)
     profile.write_text(json.dumps(random_profile(rng)))
     streams = rng.choice(["", " streams", f" streams max-bytes={rng.choice([1, 4096, 10**6])}"])
     return check(unit, profile, streams, " broadcast" if broadcast else "")
@@ -150,10 +170,11 @@ def check(unit: Unit, profile: Path, streams: str, broadcast: str = "") -> Count
     """
     options = f"cost-model={profile}"
     pipeline = passes_of(
-        f"verify-graph,anchor-calls,infer-types,place-devices,pair-comm{{{options}{broadcast}}},overlap-comm{{{options}{streams}}},"
-        "verify-schedule,allocate-channels,verify-schedule"
+        f"verify-graph,anchor-calls,infer-types,place-devices,pair-comm{{{options}{broadcast}}},"
+        f"overlap-comm{{{options}{streams}}},group-comm{{{options}}},verify-schedule,allocate-channels,verify-schedule"
     )
-    PassManager(pipeline, verify_each=True, keep_initial=False, observers=[RoundTrip()]).run(unit)
+    result = PassManager(pipeline, verify_each=True, keep_initial=False, observers=[RoundTrip()]).run(unit)
+    _check_groups(result.records)
     (graph,) = graphs_of(unit.module)
     _check_turns(verify(graph, CostModel.load(str(profile))), channels_of(graph))
     return _statistics(graph)
@@ -172,6 +193,14 @@ class RoundTrip:
         self.text = text
 
 
+def _check_groups(records: Sequence[PassRecord]) -> None:
+    """Groups have made nothing longer."""
+    (statistics,) = (record.statistics for record in records if record.name == "group-comm")
+    if "groups" in statistics:
+        before, after = statistics["makespan-us-before"], statistics["makespan-us"]
+        assert after <= before + TOLERANCE_US, f"groups take {after} us an execution, it was {before}"
+
+
 def _check_turns(simulation: Simulation, declared: Mapping[str, ChannelOp]) -> None:
     """Of the messages of an execution that share a channel, each was taken before the next one was written."""
     for number, channel in enumerate(simulation.schedule.channels):
@@ -186,6 +215,7 @@ def _statistics(graph: GraphOp) -> Counter[str]:
     channels = channels_of(graph)
     found = Counter(turns=sum(channel.turns for channel in channels.values() if channel.turns > 1))
     found += Counter(actors=len(programs_of(graph)) - 1, calls=sum(isinstance(op, CallOp) for op in graph.walk()))
+    found["groups"] = sum(isinstance(op, GroupOp) for op in graph.walk()) // 2
     for program in programs_of(graph).values():
         for operation in communication(program):
             found["collectives"] += isinstance(operation, CollectiveOp)
@@ -208,7 +238,7 @@ def _chunks(options: argparse.Namespace) -> Iterator[Chunk]:
         def submit_next() -> None:
             for start in starts:
                 seeds = range(start, min(start + CHUNK, end))
-                under_way.append(pool.submit(_run_chunk, seeds, options.calls, options.broadcast))
+                under_way.append(pool.submit(_run_chunk, seeds, options.calls, options.broadcast, options.group))
                 return
 
         try:
@@ -221,12 +251,13 @@ def _chunks(options: argparse.Namespace) -> Iterator[Chunk]:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _run_chunk(seeds: range, most_calls: int, broadcast: bool) -> Chunk:
+def _run_chunk(seeds: range, most_calls: int, broadcast: bool, group: bool) -> Chunk:
     chunk = Chunk(len(seeds))
     with tempfile.TemporaryDirectory() as directory:
         for seed in seeds:
             try:
-                chunk.counted += run_graph(seed, most_calls, Path(directory) / "profile.json", broadcast=broadcast)
+                profile = Path(directory) / "profile.json"
+                chunk.counted += run_graph(seed, most_calls, profile, broadcast=broadcast, group=group)
             except CgcError as error:
                 chunk.failed.append((seed, f"{type(error).__name__}: {error}"))
             except Exception:
@@ -246,6 +277,7 @@ def _arguments() -> argparse.Namespace:
     option("--jobs", int, 2, "processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append the running total to FILE, a line each time")
     parser.add_argument("--broadcast", action="store_true", help="values for many actors, and broadcasts of them")
+    parser.add_argument("--group", action="store_true", help="values that cross between two actors")
     parser.add_argument("--print", action="store_true", help="print the first graph instead of compiling it")
     return parser.parse_args()
 

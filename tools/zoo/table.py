@@ -8,7 +8,7 @@ actor). The second cannot be beaten by a schedule that keeps the order of bindin
 on the state of their actors), and moves one message at a time in each direction of an actor; `bounds.py` says why.
 Ray's columns are the schedules of the installed Ray without and with its overlap: `refused` where it finds none, and
 `shm` where it does not send values as they are to be sent. torch's column is the schedule of that name of
-`torch.distributed.pipelining`. Ours are without and with streams.
+`torch.distributed.pipelining`. Ours are messages one at a time, with groups, and with streams.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ from cgc.passes.registry import passes_of
 
 PROFILE = Path(__file__).with_name("profile.json")
 FRONT = f"verify-graph,infer-types,place-devices,pair-comm{{cost-model={PROFILE}}}"
+GROUPS = f"group-comm{{cost-model={PROFILE}}}"
 STREAMS = f"overlap-comm{{streams cost-model={PROFILE}}}"
-HEAD = ["graph", "calls", "bound", "bound in bind order", "Ray", "Ray overlap", "torch", "cgc", "cgc streams"]
-HEAD += ["over the bound"]
+HEAD = ["graph", "calls", "bound", "bound in bind order", "Ray", "Ray overlap", "torch"]
+HEAD += ["cgc", "cgc groups", "cgc streams", "over the bound"]
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def row(name: str, build: Callable[[], Any]) -> list[str]:
 def measure(name: str, build: Callable[[], Any]) -> dict[str, float]:
     """The columns of one graph in microseconds; a schedule that does not exist is left out."""
     cost = CostModel.load(str(PROFILE))
-    plain, streams = _compiled(build, FRONT), _compiled(build, f"{FRONT},{STREAMS}")
+    plain, groups, streams = (_compiled(build, f"{FRONT}{more}") for more in ("", f",{GROUPS}", f",{STREAMS}"))
     problem = problem_of(plain, cost)
     assert isinstance(problem, Problem), problem
     found = {
@@ -74,6 +75,7 @@ def measure(name: str, build: Callable[[], Any]) -> dict[str, float]:
         "bound": _bound(problem),
         "bound in bind order": lower_bound(len(problem.names), problem.tasks, problem.messages),
         "cgc": simulate(schedule_of(plain, cost)).makespan,
+        "cgc groups": simulate(schedule_of(groups, cost)).makespan,
         "cgc streams": simulate(schedule_of(streams, cost)).makespan,
     }
     for column, overlap in (("Ray", False), ("Ray overlap", True)):

@@ -13,6 +13,7 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from cgc.runtime.communicators.groups import JoinOrder, WorkerGroups
 from cgc.runtime.inlets import Inlets
 from cgc.runtime.link import link
 from cgc.runtime.outlets import Outlets
-from cgc.runtime.program import DRIVER, Call, Program
+from cgc.runtime.program import DRIVER, Call, Group, Program
 from cgc.runtime.task_errors import ErrorValue
 from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice, World
 
@@ -84,6 +85,12 @@ def has_broadcasts(name: str) -> bool:
     return any(len(channel.readers) > 1 for channel in channels)
 
 
+def has_groups(name: str) -> bool:
+    """Whether a graph of the zoo has messages that cross as one group."""
+    operations = [each for program in compiled(name, streams=False).values() for each in program.operations]
+    return any(isinstance(operation, Group) for operation in operations)
+
+
 @cache
 def expected(name: str) -> list[list[np.ndarray]]:
     """The outputs of each execution, computed one call after the other with NumPy."""
@@ -123,6 +130,9 @@ class QueuedCommunicator:
 
     def queue_recv(self, into: AdversarialArray, peer: int) -> None:
         self._device.receive(into, peer)
+
+    def grouped(self) -> AbstractContextManager[None]:
+        return self._device.grouped()
 
     def broadcast(self, array: AdversarialArray, root: int) -> None:
         """To all members, one after the other."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import ray
 import torch
-from ray.dag import InputNode
+from ray.dag import InputNode, MultiOutputNode
 
 import cgc
 from cgc.runtime.accelerators.base import Accelerator, find
@@ -186,6 +186,24 @@ def test_graphs_over_nccl(ray_session: None, streams: bool) -> None:
         value = first.double.bind(value.with_tensor_transport(transport="nccl"))
         dag = second.double.bind(value.with_tensor_transport(transport="nccl"))
     run_and_compare(dag, 4, overlap_gpu_communication=streams)
+
+
+@two_gpus
+def test_values_cross_over_nccl_as_one_group(ray_session: None) -> None:
+    first, second = (Stage.options(num_gpus=1).remote() for _ in range(2))
+    with InputNode() as inp:
+        x, y = (
+            stage.double.bind(inp.with_tensor_transport(device="gpu")).with_tensor_transport(transport="nccl")
+            for stage in (first, second)
+        )
+        dag = MultiOutputNode([first.double.bind(y), second.double.bind(x)])
+    with cgc.compile(dag) as graph:
+        assert all("group { " in str(graph.programs[name]) for name in ("Stage_0", "Stage_1"))
+        for size in (1, 1000, 8 * MIB):  # the last is more than any buffer of nccl has room for
+            refs = [graph.execute({"tensors": [torch.full((size,), float(step))]}) for step in range(4)]
+            for step, ref in enumerate(refs):
+                for result in ray.get(ref):
+                    assert torch.equal(result["tensors"][0], torch.full((size,), 4.0 * step))
 
 
 @two_gpus

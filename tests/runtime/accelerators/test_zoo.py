@@ -12,7 +12,7 @@ from cgc.runtime.accelerators.crossing import Crossing
 from cgc.runtime.accelerators.transfers import Arrival, Transfers
 from cgc.runtime.communicators.edges import Receiver
 from tests.runtime.accelerators.adversary import World
-from tests.runtime.accelerators.machine import ZOO, Machine, has_broadcasts
+from tests.runtime.accelerators.machine import ZOO, Machine, QueuedCommunicator, has_broadcasts, has_groups
 from tests.runtime.accelerators.test_transfers import (
     arrive_without_keeping,
     arrive_without_waiting,
@@ -27,6 +27,9 @@ MUTANT_SEEDS = range(10)
 
 BROADCASTING = [name for name in ZOO if has_broadcasts(name)]
 """Graphs of the zoo in which the cost model finds broadcasts shorter than single messages."""
+
+GROUPING = [name for name in ZOO if has_groups(name)]
+"""Graphs in which messages cross, which are groups by default."""
 
 pytestmark = pytest.mark.usefixtures("ray_session")  # the driver's half asks Ray whether it runs in an actor
 
@@ -49,6 +52,28 @@ def test_numbers_are_right(name: str, streams: bool) -> None:
 @pytest.mark.parametrize("name", BROADCASTING)
 def test_numbers_of_broadcasts_are_right(name: str, streams: bool) -> None:
     run(name, streams, SEEDS, broadcast=True)
+
+
+@pytest.mark.parametrize("name", GROUPING)
+def test_numbers_are_right_where_a_communicator_has_no_groups(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then both ends do one message of a group after the other."""
+    monkeypatch.delattr(QueuedCommunicator, "grouped")
+    run(name, False, SEEDS)
+
+
+def exchange_without_waiting(
+    self: Transfers, arrays: Any, start: Callable[[], Any], ready: Any = None
+) -> list[Arrival]:
+    with self.accelerator.on_stream(self._collectives):
+        results = start()
+    event = self._collectives.record_event()
+    return [Arrival(result, event, self.accelerator) for result in results]
+
+
+def test_a_group_has_to_wait_for_what_it_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Transfers, "exchange", exchange_without_waiting)
+    with pytest.raises(AssertionError, match=r"all to all, seed \d+: \nArrays are not equal"):
+        run("all to all", False, MUTANT_SEEDS)
 
 
 def leave_without_settling(self: Crossing) -> None:

@@ -101,6 +101,8 @@ cgc.graph @broadcast level = scheduled, max_inflight = 10 {
 // WhyNoOverlap: nccl: streams are off; overlap-comm{streams} turns them on
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @broadcast level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -147,7 +149,7 @@ cgc.graph @broadcast level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of broadcast (v1)  registers=4
+// program @driver of broadcast (v2)  registers=4
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c2
@@ -155,22 +157,22 @@ cgc.graph @broadcast level = allocated, max_inflight = 10 {
 //   4  r3 = read c4
 //   5  output r1, r2, r3
 //
-// program @a of broadcast (v1)  registers=2  device=gpu
+// program @a of broadcast (v2)  registers=2  device=gpu
 //   0  r0 = read c0
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c1 r1    drop r1
 //
-// program @b of broadcast (v1)  registers=2  device=gpu
+// program @b of broadcast (v2)  registers=2  device=gpu
 //   0  r0 = read c1
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c2 r1    drop r1
 //
-// program @c of broadcast (v1)  registers=2  device=gpu
+// program @c of broadcast (v2)  registers=2  device=gpu
 //   0  r0 = read c1
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c3 r1    drop r1
 //
-// program @d of broadcast (v1)  registers=2  device=gpu
+// program @d of broadcast (v2)  registers=2  device=gpu
 //   0  r0 = read c1
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c4 r1    drop r1

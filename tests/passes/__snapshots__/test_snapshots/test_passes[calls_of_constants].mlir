@@ -80,6 +80,8 @@ cgc.graph @calls_of_constants level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @calls_of_constants level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -115,7 +117,7 @@ cgc.graph @calls_of_constants level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of calls_of_constants (v1)  registers=4
+// program @driver of calls_of_constants (v2)  registers=4
 //   0  r0 = input
 //   1  write c0 r1    drop r1
 //   2  write c1 r0
@@ -123,13 +125,13 @@ cgc.graph @calls_of_constants level = allocated, max_inflight = 10 {
 //   4  r3 = read c3
 //   5  output r3, r2, r0
 //
-// program @a of calls_of_constants (v1)  registers=3
+// program @a of calls_of_constants (v2)  registers=3
 //   0  r0 = read c1
 //   1  r1 = call load('weights')
 //   2  r2 = call apply(r1, r0)    drop r0, r1
 //   3  write c3 r2    drop r2
 //
-// program @b of calls_of_constants (v1)  registers=2
+// program @b of calls_of_constants (v2)  registers=2
 //   0  r0 = read c0
 //   1  r1 = call load(1)    drop r0
 //   2  write c2 r1    drop r1

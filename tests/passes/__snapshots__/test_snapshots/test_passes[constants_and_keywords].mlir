@@ -60,6 +60,8 @@ cgc.graph @constants_and_keywords level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @constants_and_keywords level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -91,18 +93,18 @@ cgc.graph @constants_and_keywords level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of constants_and_keywords (v1)  registers=2
+// program @driver of constants_and_keywords (v2)  registers=2
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c2
 //   3  output r1
 //
-// program @a of constants_and_keywords (v1)  registers=2
+// program @a of constants_and_keywords (v2)  registers=2
 //   0  r0 = read c0
 //   1  r1 = call scale(r0, 2, 0.5, 'text', None, True, factor=[1, 2])    drop r0
 //   2  write c1 r1    drop r1
 //
-// program @b of constants_and_keywords (v1)  registers=3
+// program @b of constants_and_keywords (v2)  registers=3
 //   0  r0 = read c0
 //   1  r1 = read c1
 //   2  r2 = call join(3, left=r1, right=r0, name='é')    drop r0, r1

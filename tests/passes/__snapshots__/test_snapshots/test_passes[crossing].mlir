@@ -72,6 +72,8 @@ cgc.graph @crossing level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @crossing level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -111,14 +113,14 @@ cgc.graph @crossing level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of crossing (v1)  registers=3
+// program @driver of crossing (v2)  registers=3
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c3
 //   3  r2 = read c4
 //   4  output r1, r2
 //
-// program @a of crossing (v1)  registers=4
+// program @a of crossing (v2)  registers=4
 //   0  r0 = read c0
 //   1  r1 = call first(r0)    drop r0
 //   2  write c1 r1    drop r1
@@ -126,7 +128,7 @@ cgc.graph @crossing level = allocated, max_inflight = 10 {
 //   4  r3 = call second(r2)    drop r2
 //   5  write c3 r3    drop r3
 //
-// program @b of crossing (v1)  registers=4
+// program @b of crossing (v2)  registers=4
 //   0  r0 = read c0
 //   1  r1 = call first(r0)    drop r0
 //   2  write c2 r1    drop r1

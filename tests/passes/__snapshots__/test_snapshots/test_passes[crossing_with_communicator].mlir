@@ -86,6 +86,42 @@ cgc.graph @crossing_with_communicator level = scheduled, max_inflight = 10 {
 // WhyNoOverlap: nccl: streams are off; overlap-comm{streams} turns them on
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm
+cgc.graph @crossing_with_communicator level = scheduled, max_inflight = 10 {
+  cgc.actor @driver driver on "n0"
+  cgc.actor @a actor class "Stage" on "n0" devices ["gpu:0"]
+  cgc.actor @b actor class "Stage" on "n0" devices ["gpu:1"]
+  cgc.program @driver {
+    %0 = cgc.input : !cgc.object
+    cgc.send %0 message 0 to [@a, @b] via shm order 0
+    %1 = cgc.recv message 3 from @a via shm order 7 : !cgc.object
+    %2 = cgc.recv message 4 from @b via shm order 8 : !cgc.object
+    cgc.output [%1, %2]
+  }
+  cgc.program @a {
+    %0 = cgc.recv message 0 from @driver via shm order 1 : !cgc.object
+    %1 = cgc.call @a::@first(%0) : !cgc.tensor<default>
+    %2 = cgc.group {
+      cgc.send %1 message 1 to [@b] via nccl order 3
+      %3 = cgc.recv message 2 from @b via nccl order 3 : !cgc.tensor<default>
+      cgc.yield(%3)
+    }
+    %4 = cgc.call @a::@second(%2) : !cgc.object
+    cgc.send %4 message 3 to [@driver] via shm order 5
+  }
+  cgc.program @b {
+    %0 = cgc.recv message 0 from @driver via shm order 2 : !cgc.object
+    %1 = cgc.call @b::@first(%0) : !cgc.tensor<default>
+    %2 = cgc.group {
+      %3 = cgc.recv message 1 from @a via nccl order 3 : !cgc.tensor<default>
+      cgc.send %1 message 2 to [@a] via nccl order 3
+      cgc.yield(%3)
+    }
+    %4 = cgc.call @b::@second(%2) : !cgc.object
+    cgc.send %4 message 4 to [@driver] via shm order 6
+  }
+}
+
 // ----- after allocate-channels
 cgc.graph @crossing_with_communicator level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -99,25 +135,31 @@ cgc.graph @crossing_with_communicator level = allocated, max_inflight = 10 {
   cgc.program @driver {
     %0 = cgc.input : !cgc.object
     cgc.write @c0(%0) messages [0] order 0
-    %1 = cgc.read @c3 messages [3] order 7 : !cgc.object
-    %2 = cgc.read @c4 messages [4] order 8 : !cgc.object
+    %1 = cgc.read @c3 messages [3] order 6 : !cgc.object
+    %2 = cgc.read @c4 messages [4] order 7 : !cgc.object
     cgc.output [%1, %2]
   }
   cgc.program @a {
     %0 = cgc.read @c0 messages [0] order 1 : !cgc.object
     %1 = cgc.call @a::@first(%0) : !cgc.tensor<default>
-    cgc.write @c1(%1) messages [1] order 3
-    %2 = cgc.read @c2 messages [2] order 4 : !cgc.tensor<default>
-    %3 = cgc.call @a::@second(%2) : !cgc.object
-    cgc.write @c3(%3) messages [3] order 5
+    %2 = cgc.group {
+      cgc.write @c1(%1) messages [1] order 3
+      %3 = cgc.read @c2 messages [2] order 3 : !cgc.tensor<default>
+      cgc.yield(%3)
+    }
+    %4 = cgc.call @a::@second(%2) : !cgc.object
+    cgc.write @c3(%4) messages [3] order 4
   }
   cgc.program @b {
     %0 = cgc.read @c0 messages [0] order 2 : !cgc.object
     %1 = cgc.call @b::@first(%0) : !cgc.tensor<default>
-    %2 = cgc.read @c1 messages [1] order 3 : !cgc.tensor<default>
-    cgc.write @c2(%1) messages [2] order 4
-    %3 = cgc.call @b::@second(%2) : !cgc.object
-    cgc.write @c4(%3) messages [4] order 6
+    %2 = cgc.group {
+      %3 = cgc.read @c1 messages [1] order 3 : !cgc.tensor<default>
+      cgc.write @c2(%1) messages [2] order 3
+      cgc.yield(%3)
+    }
+    %4 = cgc.call @b::@second(%2) : !cgc.object
+    cgc.write @c4(%4) messages [4] order 5
   }
 }
 
@@ -125,25 +167,23 @@ cgc.graph @crossing_with_communicator level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of crossing_with_communicator (v1)  registers=3
+// program @driver of crossing_with_communicator (v2)  registers=3
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c3
 //   3  r2 = read c4
 //   4  output r1, r2
 //
-// program @a of crossing_with_communicator (v1)  registers=4  device=gpu
+// program @a of crossing_with_communicator (v2)  registers=4  device=gpu
 //   0  r0 = read c0
 //   1  r1 = call first(r0)    drop r0
-//   2  write c1 r1    drop r1
-//   3  r2 = read c2
-//   4  r3 = call second(r2)    drop r2
-//   5  write c3 r3    drop r3
+//   2  group { write c1 r1; r2 = read c2 }    drop r1
+//   3  r3 = call second(r2)    drop r2
+//   4  write c3 r3    drop r3
 //
-// program @b of crossing_with_communicator (v1)  registers=4  device=gpu
+// program @b of crossing_with_communicator (v2)  registers=4  device=gpu
 //   0  r0 = read c0
 //   1  r1 = call first(r0)    drop r0
-//   2  r2 = read c1
-//   3  write c2 r1    drop r1
-//   4  r3 = call second(r2)    drop r2
-//   5  write c4 r3    drop r3
+//   2  group { r2 = read c1; write c2 r1 }    drop r1
+//   3  r3 = call second(r2)    drop r2
+//   4  write c4 r3    drop r3

@@ -82,6 +82,8 @@ cgc.graph @diamond level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @diamond level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -127,28 +129,28 @@ cgc.graph @diamond level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of diamond (v1)  registers=2
+// program @driver of diamond (v2)  registers=2
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c4
 //   3  output r1
 //
-// program @a of diamond (v1)  registers=2
+// program @a of diamond (v2)  registers=2
 //   0  r0 = read c0
 //   1  r1 = call split(r0)    drop r0
 //   2  write c1 r1    drop r1
 //
-// program @b of diamond (v1)  registers=2
+// program @b of diamond (v2)  registers=2
 //   0  r0 = read c1
 //   1  r1 = call left(r0)    drop r0
 //   2  write c2 r1    drop r1
 //
-// program @c of diamond (v1)  registers=2
+// program @c of diamond (v2)  registers=2
 //   0  r0 = read c1
 //   1  r1 = call right(r0)    drop r0
 //   2  write c3 r1    drop r1
 //
-// program @d of diamond (v1)  registers=3
+// program @d of diamond (v2)  registers=3
 //   0  r0 = read c2
 //   1  r1 = read c3
 //   2  r2 = call join(r0, r1)    drop r0, r1

@@ -48,6 +48,8 @@ cgc.graph @echo level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @echo level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -71,13 +73,13 @@ cgc.graph @echo level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of echo (v1)  registers=2
+// program @driver of echo (v2)  registers=2
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c1
 //   3  output r1
 //
-// program @a of echo (v1)  registers=2
+// program @a of echo (v2)  registers=2
 //   0  r0 = read c0
 //   1  r1 = call echo(r0)    drop r0
 //   2  write c1 r1    drop r1

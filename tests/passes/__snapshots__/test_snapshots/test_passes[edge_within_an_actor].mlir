@@ -65,6 +65,8 @@ cgc.graph @edge_within_an_actor level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @edge_within_an_actor level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -99,20 +101,20 @@ cgc.graph @edge_within_an_actor level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of edge_within_an_actor (v1)  registers=2
+// program @driver of edge_within_an_actor (v2)  registers=2
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c3
 //   3  output r1
 //
-// program @a of edge_within_an_actor (v1)  registers=3
+// program @a of edge_within_an_actor (v2)  registers=3
 //   0  r0 = read c0
 //   1  r1 = call one(r0)    drop r0
 //   2  write c1 r1
 //   3  r2 = call two(r1)    drop r1
 //   4  write c2 r2    drop r2
 //
-// program @b of edge_within_an_actor (v1)  registers=3
+// program @b of edge_within_an_actor (v2)  registers=3
 //   0  r0 = read c1
 //   1  r1 = read c2
 //   2  r2 = call join(r1, r0)    drop r0, r1

@@ -72,6 +72,8 @@ cgc.graph @fan_out level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @fan_out level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -111,7 +113,7 @@ cgc.graph @fan_out level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of fan_out (v1)  registers=4
+// program @driver of fan_out (v2)  registers=4
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c1
@@ -119,17 +121,17 @@ cgc.graph @fan_out level = allocated, max_inflight = 10 {
 //   4  r3 = read c3
 //   5  output r1, r2, r3
 //
-// program @a of fan_out (v1)  registers=2
+// program @a of fan_out (v2)  registers=2
 //   0  r0 = read c0
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c1 r1    drop r1
 //
-// program @b of fan_out (v1)  registers=2
+// program @b of fan_out (v2)  registers=2
 //   0  r0 = read c0
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c2 r1    drop r1
 //
-// program @c of fan_out (v1)  registers=2
+// program @c of fan_out (v2)  registers=2
 //   0  r0 = read c0
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c3 r1    drop r1

@@ -70,6 +70,8 @@ cgc.graph @hints level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @hints level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -100,18 +102,18 @@ cgc.graph @hints level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of hints (v1)  registers=2
+// program @driver of hints (v2)  registers=2
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c2
 //   3  output r1
 //
-// program @a of hints (v1)  registers=2
+// program @a of hints (v2)  registers=2
 //   0  r0 = read c0
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c1 r1    drop r1
 //
-// program @b of hints (v1)  registers=2
+// program @b of hints (v2)  registers=2
 //   0  r0 = read c1
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c2 r1    drop r1

@@ -74,6 +74,8 @@ cgc.graph @input_attributes level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @input_attributes level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -110,7 +112,7 @@ cgc.graph @input_attributes level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of input_attributes (v1)  registers=5
+// program @driver of input_attributes (v2)  registers=5
 //   0  r0 = input[0]
 //   1  r1 = input['scale']
 //   2  r2 = input['bias']
@@ -120,12 +122,12 @@ cgc.graph @input_attributes level = allocated, max_inflight = 10 {
 //   6  r4 = read c3
 //   7  output r3, r4
 //
-// program @a of input_attributes (v1)  registers=3
+// program @a of input_attributes (v2)  registers=3
 //   0  r0, r1 = read c0
 //   1  r2 = call add(r0, r1)    drop r0, r1
 //   2  write c2 r2    drop r2
 //
-// program @b of input_attributes (v1)  registers=2
+// program @b of input_attributes (v2)  registers=2
 //   0  r0 = read c1
 //   1  r1 = call add(r0, 1)    drop r0
 //   2  write c3 r1    drop r1

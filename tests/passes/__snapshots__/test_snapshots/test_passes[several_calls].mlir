@@ -71,6 +71,8 @@ cgc.graph @several_calls level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @several_calls level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -106,13 +108,13 @@ cgc.graph @several_calls level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of several_calls (v1)  registers=3
+// program @driver of several_calls (v2)  registers=3
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1, r2 = read c2
 //   3  output r2, r1
 //
-// program @a of several_calls (v1)  registers=5
+// program @a of several_calls (v2)  registers=5
 //   0  r0 = read c0
 //   1  r1 = call one(r0)
 //   2  write c1 r1    drop r1
@@ -121,7 +123,7 @@ cgc.graph @several_calls level = allocated, max_inflight = 10 {
 //   5  r4 = call three(r3)    drop r3
 //   6  write c2 r2, r4    drop r2, r4
 //
-// program @b of several_calls (v1)  registers=2
+// program @b of several_calls (v2)  registers=2
 //   0  r0 = read c1
 //   1  r1 = call work(r0)    drop r0
 //   2  write c3 r1    drop r1

@@ -72,6 +72,8 @@ cgc.graph @several_outputs_of_one_actor level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @several_outputs_of_one_actor level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -108,7 +110,7 @@ cgc.graph @several_outputs_of_one_actor level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of several_outputs_of_one_actor (v1)  registers=5
+// program @driver of several_outputs_of_one_actor (v2)  registers=5
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1, r2 = read c1
@@ -116,7 +118,7 @@ cgc.graph @several_outputs_of_one_actor level = allocated, max_inflight = 10 {
 //   4  r4 = read c3
 //   5  output r1, r3, r4, r2
 //
-// program @a of several_outputs_of_one_actor (v1)  registers=4
+// program @a of several_outputs_of_one_actor (v2)  registers=4
 //   0  r0 = read c0
 //   1  r1 = call one(r0)
 //   2  r2 = call two(r0)
@@ -124,7 +126,7 @@ cgc.graph @several_outputs_of_one_actor level = allocated, max_inflight = 10 {
 //   4  r3 = call three(r0)    drop r0
 //   5  write c1 r1, r3    drop r1, r3
 //
-// program @b of several_outputs_of_one_actor (v1)  registers=2
+// program @b of several_outputs_of_one_actor (v2)  registers=2
 //   0  r0 = read c2
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c3 r1    drop r1

@@ -82,6 +82,8 @@ cgc.graph @several_results level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @several_results level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -126,14 +128,14 @@ cgc.graph @several_results level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of several_results (v1)  registers=3
+// program @driver of several_results (v2)  registers=3
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c4
 //   3  r2 = read c5
 //   4  output r1, r2
 //
-// program @a of several_results (v1)  registers=5
+// program @a of several_results (v2)  registers=5
 //   0  r0 = read c0
 //   1  r1, r2 = call split(r0)    drop r0
 //   2  write c1 r1, r2    drop r1, r2
@@ -141,13 +143,13 @@ cgc.graph @several_results level = allocated, max_inflight = 10 {
 //   4  r4 = call fwd(r3)    drop r3
 //   5  write c5 r4    drop r4
 //
-// program @b of several_results (v1)  registers=4
+// program @b of several_results (v2)  registers=4
 //   0  r0, r1 = read c1
 //   1  r2, r3 = call split(r0, r1)    drop r0, r1
 //   2  write c2 r2    drop r2
 //   3  write c3 r3    drop r3
 //
-// program @c of several_results (v1)  registers=2
+// program @c of several_results (v2)  registers=2
 //   0  r0 = read c2
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c4 r1    drop r1

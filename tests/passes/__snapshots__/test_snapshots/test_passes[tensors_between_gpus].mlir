@@ -91,6 +91,8 @@ cgc.graph @tensors_between_gpus level = scheduled, max_inflight = 10 {
 // WhyNoOverlap: nccl: streams are off; overlap-comm{streams} turns them on
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @tensors_between_gpus level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"

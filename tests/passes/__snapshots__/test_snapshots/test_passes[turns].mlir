@@ -71,6 +71,8 @@ cgc.graph @turns level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @turns level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -108,13 +110,13 @@ cgc.graph @turns level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of turns (v1)  registers=2
+// program @driver of turns (v2)  registers=2
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c3
 //   3  output r1
 //
-// program @a of turns (v1)  registers=4
+// program @a of turns (v2)  registers=4
 //   0  r0 = read c0
 //   1  r1 = call first(r0)    drop r0
 //   2  write c1 r1    drop r1
@@ -122,7 +124,7 @@ cgc.graph @turns level = allocated, max_inflight = 10 {
 //   4  r3 = call second(r2)    drop r2
 //   5  write c1 r3    drop r3
 //
-// program @b of turns (v1)  registers=4
+// program @b of turns (v2)  registers=4
 //   0  r0 = read c1
 //   1  r1 = call answer(r0)    drop r0
 //   2  write c2 r1    drop r1

@@ -86,6 +86,8 @@ cgc.graph @two_nodes level = scheduled, max_inflight = 10 {
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 // WhyNoOverlap: tcp: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @two_nodes level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -134,7 +136,7 @@ cgc.graph @two_nodes level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of two_nodes (v1)  registers=4
+// program @driver of two_nodes (v2)  registers=4
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c3
@@ -142,23 +144,23 @@ cgc.graph @two_nodes level = allocated, max_inflight = 10 {
 //   4  r3 = read c5
 //   5  output r2, r3, r1
 //
-// program @a of two_nodes (v1)  registers=2
+// program @a of two_nodes (v2)  registers=2
 //   0  r0 = read c0
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c1 r1
 //   3  write c2 r1    drop r1
 //
-// program @b of two_nodes (v1)  registers=2
+// program @b of two_nodes (v2)  registers=2
 //   0  r0 = read c1
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c4 r1    drop r1
 //
-// program @c of two_nodes (v1)  registers=2
+// program @c of two_nodes (v2)  registers=2
 //   0  r0 = read c1
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c5 r1    drop r1
 //
-// program @d of two_nodes (v1)  registers=2
+// program @d of two_nodes (v2)  registers=2
 //   0  r0 = read c2
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c3 r1    drop r1

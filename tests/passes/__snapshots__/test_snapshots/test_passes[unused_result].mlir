@@ -59,6 +59,8 @@ cgc.graph @unused_result level = scheduled, max_inflight = 10 {
 // ----- after overlap-comm: unchanged
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @unused_result level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -89,18 +91,18 @@ cgc.graph @unused_result level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of unused_result (v1)  registers=2
+// program @driver of unused_result (v2)  registers=2
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c2
 //   3  output r1
 //
-// program @a of unused_result (v1)  registers=3
+// program @a of unused_result (v2)  registers=3
 //   0  r0 = read c0
 //   1  r1, r2 = call split(r0)    drop r0
 //   2  write c1 r1    drop r1, r2
 //
-// program @b of unused_result (v1)  registers=2
+// program @b of unused_result (v2)  registers=2
 //   0  r0 = read c1
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c2 r1    drop r1
