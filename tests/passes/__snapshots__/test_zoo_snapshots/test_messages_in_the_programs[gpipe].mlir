@@ -107,6 +107,9 @@ cgc.graph @gpipe level = scheduled, max_inflight = 10 {
 // WhyNoOverlap: nccl: streams are off; overlap-comm{streams} turns them on
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+// WhyNoGroup: messages between @a0 and @a1: each needs another one that it could go with, or would hold up what waits for a shorter one
+
 // ----- after allocate-channels
 cgc.graph @gpipe level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -152,13 +155,13 @@ cgc.graph @gpipe level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of gpipe (v1)  registers=3
+// program @driver of gpipe (v2)  registers=3
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1, r2 = read c5
 //   3  output r1, r2
 //
-// program @a0 of gpipe (v1)  registers=7  device=gpu
+// program @a0 of gpipe (v2)  registers=7  device=gpu
 //   0  r0 = read c0
 //   1  r1 = call forward(r0)
 //   2  write c1 r1    drop r1
@@ -170,7 +173,7 @@ cgc.graph @gpipe level = allocated, max_inflight = 10 {
 //   8  r6 = call backward(r5)    drop r5
 //   9  write c5 r4, r6    drop r4, r6
 //
-// program @a1 of gpipe (v1)  registers=6  device=gpu
+// program @a1 of gpipe (v2)  registers=6  device=gpu
 //   0  r0 = read c1
 //   1  r1 = call forward(r0)    drop r0
 //   2  r2 = read c2

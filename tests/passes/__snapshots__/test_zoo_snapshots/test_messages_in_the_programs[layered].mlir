@@ -116,6 +116,9 @@ cgc.graph @layered level = scheduled, max_inflight = 10 {
 // WhyNoOverlap: nccl: streams are off; overlap-comm{streams} turns them on
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+// WhyNoGroup: messages between @a0 and @a2: each needs another one that it could go with, or would hold up what waits for a shorter one
+
 // ----- after allocate-channels
 cgc.graph @layered level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -170,13 +173,13 @@ cgc.graph @layered level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of layered (v1)  registers=2
+// program @driver of layered (v2)  registers=2
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c7
 //   3  output r1
 //
-// program @a0 of layered (v1)  registers=8  device=gpu
+// program @a0 of layered (v2)  registers=8  device=gpu
 //    0  r0 = read c0
 //    1  r1 = call call0(r0)    drop r0
 //    2  write c1 r1    drop r1
@@ -189,7 +192,7 @@ cgc.graph @layered level = allocated, max_inflight = 10 {
 //    9  r7 = call join(r5, r6)    drop r5, r6
 //   10  write c7 r7    drop r7
 //
-// program @a1 of layered (v1)  registers=4  device=gpu
+// program @a1 of layered (v2)  registers=4  device=gpu
 //   0  r0 = read c1
 //   1  r1 = call call0(r0)
 //   2  r2 = call call3(r0)    drop r0
@@ -198,7 +201,7 @@ cgc.graph @layered level = allocated, max_inflight = 10 {
 //   5  write c3 r3
 //   6  write c5 r3    drop r3
 //
-// program @a2 of layered (v1)  registers=3  device=gpu
+// program @a2 of layered (v2)  registers=3  device=gpu
 //   0  r0 = read c3
 //   1  r1 = read c4
 //   2  r2 = call call0(r1, r0)    drop r0, r1

@@ -139,6 +139,10 @@ cgc.graph @rollout_and_learner level = scheduled, max_inflight = 10 {
 // WhyNoOverlap: nccl: streams are off; overlap-comm{streams} turns them on
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+// WhyNoGroup: messages between @a0 and @a1: each needs another one that it could go with, or would hold up what waits for a shorter one
+// WhyNoGroup: messages between @a0 and @a2: each needs another one that it could go with, or would hold up what waits for a shorter one
+
 // ----- after allocate-channels
 cgc.graph @rollout_and_learner level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -207,14 +211,14 @@ cgc.graph @rollout_and_learner level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of rollout_and_learner (v1)  registers=4
+// program @driver of rollout_and_learner (v2)  registers=4
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1, r2 = read c7
 //   3  r3 = read c11
 //   4  output r1, r2, r3
 //
-// program @a0 of rollout_and_learner (v1)  registers=10  device=gpu
+// program @a0 of rollout_and_learner (v2)  registers=10  device=gpu
 //    0  r0 = read c0
 //    1  r1 = call start(r0)    drop r0
 //    2  write c1 r1
@@ -232,7 +236,7 @@ cgc.graph @rollout_and_learner level = allocated, max_inflight = 10 {
 //   14  r9 = call report(r8)    drop r8
 //   15  write c7 r5, r9    drop r5, r9
 //
-// program @a1 of rollout_and_learner (v1)  registers=6  device=gpu
+// program @a1 of rollout_and_learner (v2)  registers=6  device=gpu
 //   0  r0 = read c1
 //   1  r1 = call rollout(r0)    drop r0
 //   2  write c3 r1    drop r1
@@ -243,7 +247,7 @@ cgc.graph @rollout_and_learner level = allocated, max_inflight = 10 {
 //   7  r5 = call rollout(r4)    drop r4
 //   8  write c11 r5    drop r5
 //
-// program @a2 of rollout_and_learner (v1)  registers=4  device=gpu
+// program @a2 of rollout_and_learner (v2)  registers=4  device=gpu
 //   0  r0 = read c2
 //   1  r1 = call rollout(r0)    drop r0
 //   2  write c4 r1    drop r1

@@ -100,6 +100,8 @@ cgc.graph @skip_edges level = scheduled, max_inflight = 10 {
 // WhyNoOverlap: nccl: streams are off; overlap-comm{streams} turns them on
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @skip_edges level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -147,29 +149,29 @@ cgc.graph @skip_edges level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of skip_edges (v1)  registers=2
+// program @driver of skip_edges (v2)  registers=2
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c5
 //   3  output r1
 //
-// program @a0 of skip_edges (v1)  registers=2  device=gpu
+// program @a0 of skip_edges (v2)  registers=2  device=gpu
 //   0  r0 = read c0
 //   1  r1 = call down(r0)    drop r0
 //   2  write c1 r1
 //   3  write c2 r1    drop r1
 //
-// program @a1 of skip_edges (v1)  registers=2  device=gpu
+// program @a1 of skip_edges (v2)  registers=2  device=gpu
 //   0  r0 = read c1
 //   1  r1 = call down(r0)    drop r0
 //   2  write c3 r1    drop r1
 //
-// program @a2 of skip_edges (v1)  registers=2  device=gpu
+// program @a2 of skip_edges (v2)  registers=2  device=gpu
 //   0  r0 = read c3
 //   1  r1 = call up(r0, r0)    drop r0
 //   2  write c4 r1    drop r1
 //
-// program @a3 of skip_edges (v1)  registers=3  device=gpu
+// program @a3 of skip_edges (v2)  registers=3  device=gpu
 //   0  r0 = read c2
 //   1  r1 = read c4
 //   2  r2 = call up(r1, r0)    drop r0, r1

@@ -118,6 +118,10 @@ cgc.graph @tensor_parallel level = scheduled, max_inflight = 10 {
 // WhyNoOverlap: nccl: streams are off; overlap-comm{streams} turns them on
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+// WhyNoGroup: messages between @a0 and @a1: each needs another one that it could go with, or would hold up what waits for a shorter one
+// WhyNoGroup: messages between @a0 and @a2: each needs another one that it could go with, or would hold up what waits for a shorter one
+
 // ----- after allocate-channels
 cgc.graph @tensor_parallel level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -177,13 +181,13 @@ cgc.graph @tensor_parallel level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of tensor_parallel (v1)  registers=2
+// program @driver of tensor_parallel (v2)  registers=2
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c9
 //   3  output r1
 //
-// program @a0 of tensor_parallel (v1)  registers=8  device=gpu
+// program @a0 of tensor_parallel (v2)  registers=8  device=gpu
 //    0  r0 = read c0
 //    1  r1 = call embed(r0)    drop r0
 //    2  write c1 r1
@@ -198,7 +202,7 @@ cgc.graph @tensor_parallel level = allocated, max_inflight = 10 {
 //   11  r7 = call combine(r5, r6)    drop r5, r6
 //   12  write c9 r7    drop r7
 //
-// program @a1 of tensor_parallel (v1)  registers=4  device=gpu
+// program @a1 of tensor_parallel (v2)  registers=4  device=gpu
 //   0  r0 = read c1
 //   1  r1 = call part(r0)    drop r0
 //   2  write c3 r1    drop r1
@@ -206,7 +210,7 @@ cgc.graph @tensor_parallel level = allocated, max_inflight = 10 {
 //   4  r3 = call part(r2)    drop r2
 //   5  write c7 r3    drop r3
 //
-// program @a2 of tensor_parallel (v1)  registers=4  device=gpu
+// program @a2 of tensor_parallel (v2)  registers=4  device=gpu
 //   0  r0 = read c2
 //   1  r1 = call part(r0)    drop r0
 //   2  write c4 r1    drop r1

@@ -41,6 +41,8 @@ cgc.graph @all_to_all level = scheduled, max_inflight = 10 {
   }
 }
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @all_to_all level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -94,14 +96,14 @@ cgc.graph @all_to_all level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of all_to_all (v1)  registers=3
+// program @driver of all_to_all (v2)  registers=3
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c5
 //   3  r2 = read c6
 //   4  output r1, r2
 //
-// program @a0 of all_to_all (v1)  registers=11  device=gpu
+// program @a0 of all_to_all (v2)  registers=11  device=gpu
 //    0  r0 = read c0
 //    1  r1 = call tokens(r0)    drop r0
 //    2  r2, r3 = call dispatch(r1)    drop r1
@@ -115,7 +117,7 @@ cgc.graph @all_to_all level = allocated, max_inflight = 10 {
 //   10  r10 = call combine(r7, r9)    drop r7, r9
 //   11  write c5 r10    drop r10
 //
-// program @a1 of all_to_all (v1)  registers=11  device=gpu
+// program @a1 of all_to_all (v2)  registers=11  device=gpu
 //    0  r0 = read c0
 //    1  r1 = call tokens(r0)    drop r0
 //    2  r2 = read_start c1 on stream 2

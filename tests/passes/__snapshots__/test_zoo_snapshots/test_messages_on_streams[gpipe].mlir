@@ -40,6 +40,8 @@ cgc.graph @gpipe level = scheduled, max_inflight = 10 {
   }
 }
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @gpipe level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -89,13 +91,13 @@ cgc.graph @gpipe level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of gpipe (v1)  registers=3
+// program @driver of gpipe (v2)  registers=3
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1, r2 = read c5
 //   3  output r1, r2
 //
-// program @a0 of gpipe (v1)  registers=9  device=gpu
+// program @a0 of gpipe (v2)  registers=9  device=gpu
 //    0  r0 = read c0
 //    1  r1 = call forward(r0)
 //    2  write c1 r1 on stream 1    drop r1
@@ -109,7 +111,7 @@ cgc.graph @gpipe level = allocated, max_inflight = 10 {
 //   10  r8 = call backward(r7)    drop r7
 //   11  write c5 r6, r8    drop r6, r8
 //
-// program @a1 of gpipe (v1)  registers=8  device=gpu
+// program @a1 of gpipe (v2)  registers=8  device=gpu
 //   0  r0 = read_start c1 on stream 2
 //   1  r1 = read_start c2 on stream 2
 //   2  r2 = wait r0

@@ -72,6 +72,8 @@ cgc.graph @interleaved level = scheduled, max_inflight = 10 {
   }
 }
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @interleaved level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -161,13 +163,13 @@ cgc.graph @interleaved level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of interleaved (v1)  registers=3
+// program @driver of interleaved (v2)  registers=3
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1, r2 = read c12
 //   3  output r1, r2
 //
-// program @a0 of interleaved (v1)  registers=21  device=gpu
+// program @a0 of interleaved (v2)  registers=21  device=gpu
 //    0  r0 = read c0
 //    1  r1 = call forward(r0)
 //    2  write c1 r1 on stream 1    drop r1
@@ -197,7 +199,7 @@ cgc.graph @interleaved level = allocated, max_inflight = 10 {
 //   26  r20 = call backward(r19)    drop r19
 //   27  write c12 r17, r20    drop r17, r20
 //
-// program @a1 of interleaved (v1)  registers=20  device=gpu
+// program @a1 of interleaved (v2)  registers=20  device=gpu
 //    0  r0 = read_start c1 on stream 2
 //    1  r1 = read_start c2 on stream 2
 //    2  r2 = wait r0

@@ -46,6 +46,8 @@ cgc.graph @layered level = scheduled, max_inflight = 10 {
   }
 }
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @layered level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -105,13 +107,13 @@ cgc.graph @layered level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of layered (v1)  registers=2
+// program @driver of layered (v2)  registers=2
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c7
 //   3  output r1
 //
-// program @a0 of layered (v1)  registers=11  device=gpu
+// program @a0 of layered (v2)  registers=11  device=gpu
 //    0  r0 = read c0
 //    1  r1 = call call0(r0)    drop r0
 //    2  write c1 r1    drop r1
@@ -127,7 +129,7 @@ cgc.graph @layered level = allocated, max_inflight = 10 {
 //   12  r10 = call join(r7, r9)    drop r7, r9
 //   13  write c7 r10    drop r10
 //
-// program @a1 of layered (v1)  registers=4  device=gpu
+// program @a1 of layered (v2)  registers=4  device=gpu
 //   0  r0 = read c1
 //   1  r1 = call call0(r0)
 //   2  r2 = call call3(r0)    drop r0
@@ -136,7 +138,7 @@ cgc.graph @layered level = allocated, max_inflight = 10 {
 //   5  write c3 r3 on stream 1
 //   6  write c4 r3 on stream 1    drop r3
 //
-// program @a2 of layered (v1)  registers=5  device=gpu
+// program @a2 of layered (v2)  registers=5  device=gpu
 //   0  r0 = read_start c3 on stream 2
 //   1  r1 = read_start c5 on stream 2
 //   2  r2 = wait r0

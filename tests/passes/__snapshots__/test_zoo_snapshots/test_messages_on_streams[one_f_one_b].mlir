@@ -52,6 +52,8 @@ cgc.graph @one_f_one_b level = scheduled, max_inflight = 10 {
   }
 }
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @one_f_one_b level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -113,13 +115,13 @@ cgc.graph @one_f_one_b level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of one_f_one_b (v1)  registers=4
+// program @driver of one_f_one_b (v2)  registers=4
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1, r2, r3 = read c4
 //   3  output r1, r2, r3
 //
-// program @a0 of one_f_one_b (v1)  registers=13  device=gpu
+// program @a0 of one_f_one_b (v2)  registers=13  device=gpu
 //    0  r0 = read c0
 //    1  r1 = call forward(r0)
 //    2  write c1 r1 on stream 1    drop r1
@@ -138,7 +140,7 @@ cgc.graph @one_f_one_b level = allocated, max_inflight = 10 {
 //   15  r12 = call backward(r11)    drop r11
 //   16  write c4 r5, r9, r12    drop r5, r9, r12
 //
-// program @a1 of one_f_one_b (v1)  registers=12  device=gpu
+// program @a1 of one_f_one_b (v2)  registers=12  device=gpu
 //    0  r0 = read_start c1 on stream 2
 //    1  r1 = read_start c2 on stream 2
 //    2  r2 = wait r0

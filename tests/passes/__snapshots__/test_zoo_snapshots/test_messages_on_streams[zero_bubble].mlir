@@ -70,6 +70,8 @@ cgc.graph @zero_bubble level = scheduled, max_inflight = 10 {
   }
 }
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @zero_bubble level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -140,14 +142,14 @@ cgc.graph @zero_bubble level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of zero_bubble (v1)  registers=10
+// program @driver of zero_bubble (v2)  registers=10
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1, r2, r3, r4, r5, r6 = read c4
 //   3  r7, r8, r9 = read c6
 //   4  output r1, r2, r7, r3, r4, r5, r8, r6, r9
 //
-// program @a0 of zero_bubble (v1)  registers=16  device=gpu
+// program @a0 of zero_bubble (v2)  registers=16  device=gpu
 //    0  r0 = read c0
 //    1  r1 = call forward(r0)
 //    2  write c1 r1 on stream 1    drop r1
@@ -169,7 +171,7 @@ cgc.graph @zero_bubble level = allocated, max_inflight = 10 {
 //   18  r15 = call weights(r14)
 //   19  write c4 r5, r7, r10, r11, r14, r15    drop r5, r7, r10, r11, r14, r15
 //
-// program @a1 of zero_bubble (v1)  registers=15  device=gpu
+// program @a1 of zero_bubble (v2)  registers=15  device=gpu
 //    0  r0 = read_start c1 on stream 2
 //    1  r1 = read_start c2 on stream 2
 //    2  r2 = wait r0
