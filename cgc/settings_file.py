@@ -96,6 +96,13 @@ class Section:
             self.fail(f"{key} is a name or a list of names, got {value!r}", key)
         return tuple(found)
 
+    def flag(self, key: str) -> bool:
+        """True or false; false if it is not there."""
+        value = self._get(key, False)
+        if not isinstance(value, bool):
+            self.fail(f"{key} is true or false, got {value!r}", key)
+        return value
+
     def section(self, key: str) -> Section:
         """The table of that name; an empty one if there is none."""
         return self._section(self._get(key, {}), key)

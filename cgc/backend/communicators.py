@@ -7,7 +7,8 @@ share one: one of those, if that has all the actors, and else one of their own. 
 one communicator wherever it appears.
 
 Participants of a collective tell each other what they bring before they start it, on channels that are added here: one
-per participant and communicator.
+per participant and communicator. So are those on which the readers of a channel that lends tell what they have given
+back: one per channel and reader.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ HEADER_SLOTS = 2
 """Messages on the channel beside a communicator, whose two ends meet: one being read, and one being written."""
 
 HEADER_BYTES = 1024
+
+RETURN_SLOTS = 1
+"""One message in all: the memory in which a reader notes what it has given back."""
+
+RETURN_BYTES = 256
 
 _Key = tuple[object, ...]
 
@@ -149,6 +155,10 @@ def _channels(graph: GraphOp, names: Mapping[_Key, str], collectives: list[Colle
         name: _channel(index, channel, names.get(_channel_key(channel, actors), ""), value_types.get(name))
         for index, (name, channel) in enumerate(channels_of(graph).items())
     }
+    for lending in [channel for channel in channels.values() if channel.returns]:
+        for name, reader in zip(lending.returns, lending.readers, strict=True):
+            back = ChannelSpec(name, len(channels), "shm", reader, (lending.writer,), RETURN_SLOTS, RETURN_BYTES)
+            channels[name] = back
     for operation in collectives:
         participants = operation.participant_names
         for actor in participants:
@@ -160,10 +170,10 @@ def _channels(graph: GraphOp, names: Mapping[_Key, str], collectives: list[Colle
 
 
 def _channel(index: int, channel: ChannelOp, communicator: str, value_type: Any) -> ChannelSpec:
-    meets = channel.transport.is_rendezvous
+    name, meets = channel.sym_name.data, channel.transport.is_rendezvous
     tensor = value_type if isinstance(value_type, TensorType) else None
     return ChannelSpec(
-        name=channel.sym_name.data,
+        name=name,
         index=index,
         kind=channel.transport.kind.data,
         writer=channel.writer_name,
@@ -173,6 +183,7 @@ def _channel(index: int, channel: ChannelOp, communicator: str, value_type: Any)
         communicator=communicator,
         static=meets and tensor is not None and tensor.static,
         direct=meets and tensor is not None and tensor.direct,
+        returns=tuple(f"{name}.{reader}" for reader in channel.reader_names) if channel.transport.lends else (),
     )
 
 

@@ -208,6 +208,9 @@ class _Emitter:
         channel = self.used_channels[name] = self.plan.channels[name]
         if channel.communicator:
             self.used_communicators.add(channel.communicator)
+        for back, reader in zip(channel.returns, channel.readers, strict=bool(channel.returns)):
+            if self.actor in (channel.writer, reader):
+                self.used_channels[back] = self.plan.channels[back]
         return name
 
     def _define(self, operation: Operation) -> tuple[int, ...]:

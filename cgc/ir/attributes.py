@@ -43,6 +43,9 @@ BROADCASTING = frozenset({"nccl", "gloo"})
 GROUPING = frozenset({"nccl", "gloo"})
 """Those whose sends and recvs can be begun together (`cgc.group`); Ray's interface has no such either."""
 
+LENDING = frozenset({"cuda_ipc"})
+"""Transports on which the receivers see the sender's own memory: messages of a few bytes, buffered as those of shm."""
+
 MAX_LITERAL_LENGTH = 200
 """Longer strings, and integers of more digits, are kept as objects: the text stays readable."""
 
@@ -181,6 +184,11 @@ class TransportAttr(ParametrizedAttribute):
     @property
     def is_rendezvous(self) -> bool:
         return self.kind.data in RENDEZVOUS
+
+    @property
+    def lends(self) -> bool:
+        """Whether receivers see the sender's memory, which it keeps until they have given it back."""
+        return self.kind.data in LENDING
 
     @property
     def can_broadcast(self) -> bool:

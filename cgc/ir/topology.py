@@ -18,8 +18,15 @@ Where actors live and what connects them: plain data, written down in a file, or
     latency-us = 50
     gb-per-s = 1.2
 
+    [[links]]
+    between = ["n0/gpu:0", "n0/gpu:1"]
+    latency-us = 2
+    gb-per-s = 200
+    peers = true                         # processes on one of the devices can open the other's memory
+
 Places are nodes (`n0`) or devices (`n0/gpu:0`). A link between nodes is for messages through host memory, and for
-communicators whose devices have no link of their own. What no link says is left to the cost model.
+communicators whose devices have no link of their own. What no link says is left to the cost model; devices that no link
+calls peers are none.
 """
 
 from __future__ import annotations
@@ -73,12 +80,14 @@ class Link:
     Attributes:
         latency_us: Microseconds for an empty message.
         gb_per_s: Gigabytes (10^9 bytes) a second for a long one.
+        peers: Whether a process on the target, a device of the same node, can open memory of the source.
     """
 
     source: str
     target: str
     latency_us: float
     gb_per_s: float
+    peers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +173,11 @@ class Topology:
             )
         return found
 
+    def are_peers(self, node: str, source: str, target: str) -> bool:
+        """Whether a process on device `target` of a node can open memory of device `source` of that node."""
+        ends = (f"{node}/{source}", f"{node}/{target}")
+        return any(link.peers and (link.source, link.target) == ends for link in self.links)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file that `load` reads."""
         Path(path).write_text(str(self))
@@ -181,6 +195,7 @@ class Topology:
         for link in self.links:
             lines += ["", "[[links]]", f"from = {_quoted(link.source)}", f"to = {_quoted(link.target)}"]
             lines += [f"latency-us = {link.latency_us!r}", f"gb-per-s = {link.gb_per_s!r}"]
+            lines += ["peers = true"] if link.peers else []
         return "\n".join([*lines, ""])
 
 
@@ -209,9 +224,17 @@ def _links(section: Section, nodes: Mapping[str, tuple[str, ...]]) -> list[Link]
     ends = between or (source, target)
     for place, key in zip(ends, ("between", "between") if between else ("from", "to"), strict=True):
         _check_place(section, key, place, nodes)
-    forward = Link(ends[0], ends[1], latency_us, gb_per_s)
-    backward = Link(ends[1], ends[0], latency_us, gb_per_s)
+    peers = section.flag("peers")
+    if peers and not _are_devices_of_one_node(*ends):
+        section.fail("peers are two devices of one node", "peers")
+    forward = Link(ends[0], ends[1], latency_us, gb_per_s, peers)
+    backward = Link(ends[1], ends[0], latency_us, gb_per_s, peers)
     return [forward, backward] if between and ends[0] != ends[1] else [forward]
+
+
+def _are_devices_of_one_node(source: str, target: str) -> bool:
+    (home, _, first), (node, _, second) = source.partition("/"), target.partition("/")
+    return home == node and bool(first) and bool(second) and first != second
 
 
 def _placement(table: Section, symbol: str, nodes: Mapping[str, tuple[str, ...]]) -> Placement:

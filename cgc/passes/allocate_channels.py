@@ -187,7 +187,7 @@ def _channel(name: str, ring: Sequence[_Bundle], slots: int, slot_bytes: int, st
     known = [size for size in sizes if size is not None]
     promised = all(_is_static(send) for send in ring[0].sends)
     static = promised and len(known) == len(sizes)
-    exact = sum(known) + MESSAGE_OVERHEAD
+    exact = MESSAGE_OVERHEAD + (0 if first.transport.lends else sum(known))
     if promised and static_slot_bytes:
         slot_bytes = -(-static_slot_bytes // 64) * 64
     elif static and exact <= STATIC_SLOT_LIMIT:

@@ -2,9 +2,13 @@
 infer-types: every value knows how it travels.
 
 Requires: level `graph`, verified by `verify-graph`.
-Guarantees: no type asks for `auto` or `accelerator` any more; `nccl` and `cuda_ipc` are between actors with GPUs, and
-no transport that needs a communicator ends at the driver. A violation is a `GraphError` that names both ends. `auto` is
-`shm` between actors that share a GPU: a communicator would refuse two of its ranks on one device.
+Guarantees: no type asks for `auto` or `accelerator` any more; `nccl` and `cuda_ipc` are between actors with GPUs,
+`cuda_ipc` between those that can open each other's memory, and no transport that needs a communicator ends at the
+driver. A violation is a `GraphError` that names both ends.
+
+`auto` is the first of these that serves all receivers of a value: `cuda_ipc`, where each shares the sender's only GPU
+or has one that the topology calls a peer of it, unless the value is wanted on the host; `nccl`, where all have GPUs of
+their own, since a communicator refuses two ranks on one device; `shm`.
 
     %1 = cgc.call @a::@fwd(%0) : !cgc.tensor<cpu, via auto>   ->   … : !cgc.tensor<cpu, via shm>
 """
@@ -15,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cgc.errors import GraphError
-from cgc.ir import ActorOp, CollectiveOp, GraphOp, SSAValue, TensorType, TransportAttr
+from cgc.ir import ActorOp, CollectiveOp, GraphOp, SSAValue, TensorType, Topology, TransportAttr
 from cgc.passes.base import Pass, PassContext
 from cgc.passes.graph_view import (
     actors_of,
@@ -32,11 +36,18 @@ from cgc.passes.graph_view import (
 ACCELERATOR = "nccl"
 """What `accelerator` means, and `auto` between actors that have GPUs of their own."""
 
-NEEDS_DEVICE = frozenset({"nccl", "cuda_ipc"})
+LENDS = "cuda_ipc"
+"""What `auto` means between actors that can open each other's memory."""
+
+NEEDS_DEVICE = frozenset({ACCELERATOR, LENDS})
 
 
-def settle_transports(graph: GraphOp) -> int:
-    """Replace all requests by transports; returns how many values and collectives had one."""
+def settle_transports(graph: GraphOp, topology: Topology | None = None) -> int:
+    """
+    Replace all requests by transports; returns how many values and collectives had one.
+
+    Which devices are peers, `topology` says; without one, none are.
+    """
     driver, actors = driver_of(graph), actors_of(graph)
     block = body_of(graph).body.block
     consumers = consumers_of_body(block, driver)
@@ -49,8 +60,9 @@ def settle_transports(graph: GraphOp) -> int:
         for value in operation.results:
             if isinstance(value.type, TensorType) and isinstance(value.type.request, TransportAttr):
                 ends = [owner_of(value, driver), *consumers.get(value, ())]
-                transport = _transport(value.type.request, ends, actors)
+                transport = _transport(value.type, ends, actors, topology)
                 problems += _problems(value, transport, ends, actors, driver)
+                problems += _unopened(value, transport, ends, actors, driver, topology)
                 set_type(value, retyped(value.type, request=transport))
                 settled += 1
     if problems:
@@ -58,12 +70,34 @@ def settle_transports(graph: GraphOp) -> int:
     return settled
 
 
-def _transport(request: TransportAttr, ends: list[str], actors: Mapping[str, ActorOp]) -> TransportAttr:
+def _transport(
+    requested: TensorType, ends: list[str], actors: Mapping[str, ActorOp], topology: Topology | None
+) -> TransportAttr:
+    request = requested.request
+    assert isinstance(request, TransportAttr), "only for values that ask for a transport"
     if not request.is_request:
         return request
     if request.kind.data == "accelerator":
         return TransportAttr.of(ACCELERATOR)
+    sender, receivers = actors[ends[0]], [actors[end] for end in ends[1:] if end != ends[0]]
+    is_for_host = requested.device.data == "cpu"  # shared memory takes it off its device once, for all receivers
+    if receivers and not is_for_host and all(_can_open(sender, receiver, topology) for receiver in receivers):
+        return TransportAttr.of(LENDS)
     return TransportAttr.of(ACCELERATOR if _can_meet(set(ends), actors) else "shm")
+
+
+def _can_open(sender: ActorOp, receiver: ActorOp, topology: Topology | None) -> bool:
+    """
+    True if the receiver can open the memory of the sender's tensors.
+
+    Only for actors of one device each: where several are, nobody knows yet on which the tensors will be.
+    """
+    if sender.node != receiver.node or not (has_gpu(sender) and has_gpu(receiver)):
+        return False
+    if len(sender.device_names) != 1 or len(receiver.device_names) != 1:
+        return False
+    (source,), (target,) = sender.device_names, receiver.device_names
+    return source == target or (topology is not None and topology.are_peers(sender.node.data, source, target))
 
 
 def _can_meet(ends: set[str], actors: Mapping[str, ActorOp]) -> bool:
@@ -101,6 +135,27 @@ def _problems(
     return found
 
 
+def _unopened(
+    value: SSAValue,
+    transport: TransportAttr,
+    ends: list[str],
+    actors: Mapping[str, ActorOp],
+    driver: str,
+    topology: Topology | None,
+) -> list[str]:
+    """Why memory that the IR says is lent cannot be opened, one sentence for each receiver with a GPU."""
+    if not transport.lends:
+        return []
+    sender, *receivers = ends
+    return [
+        f"{describe(value, driver)} cannot go from {sender} to {receiver} via {transport.kind.data}: they neither share"
+        " their only GPU nor does the topology call their GPUs peers; use transport 'auto' or 'shm'"
+        for receiver in receivers
+        if receiver != sender and has_gpu(actors[receiver]) and has_gpu(actors[sender])
+        if not _can_open(actors[sender], actors[receiver], topology)
+    ]
+
+
 def _settle_collective(operation: CollectiveOp, actors: Mapping[str, ActorOp]) -> list[str]:
     if operation.transport.is_request:
         operation.properties["transport"] = TransportAttr.of(ACCELERATOR)
@@ -127,7 +182,7 @@ class InferTypesPass(Pass):
     accepts = ("graph",)
 
     def apply(self, graph: GraphOp, context: PassContext) -> None:
-        settled = settle_transports(graph)
+        settled = settle_transports(graph, context.cost.topology)
         context.count("settled", settled)
         if not settled:
             context.keep()

@@ -215,13 +215,15 @@ class OverlapCommPass(Pass):
 def _explain(graph: GraphOp, context: PassContext, streams: bool) -> None:
     """Remark once per transport why its messages stay where they are."""
     transports = {
-        operation.transport.kind.data: operation.transport.is_rendezvous
+        operation.transport.kind.data: operation.transport
         for program in programs_of(graph).values()
         for operation in communication(program)
         if isinstance(operation, RecvOp)
     }
-    for transport, meets in sorted(transports.items()):
-        if not meets:
-            context.remark("WhyNoOverlap", f"{transport}: the actor itself copies messages through host memory")
+    for kind, transport in sorted(transports.items()):
+        if transport.lends:
+            context.remark("WhyNoOverlap", f"{kind}: the receiver sees the sender's memory, and nothing is copied")
+        elif not transport.is_rendezvous:
+            context.remark("WhyNoOverlap", f"{kind}: the actor itself copies messages through host memory")
         elif not streams:
-            context.remark("WhyNoOverlap", f"{transport}: streams are off; overlap-comm{{streams}} turns them on")
+            context.remark("WhyNoOverlap", f"{kind}: streams are off; overlap-comm{{streams}} turns them on")

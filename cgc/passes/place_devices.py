@@ -5,7 +5,8 @@ Requires: level `graph`, transports settled by `infer-types`.
 Guarantees: level `placed`. A value goes to all its receivers on the sender's node by one transfer, and to all on any
 other node by one: a writer copies it once, however many read it. Where sender and receiver have to meet, there is one
 transfer per receiver. Edges within an actor stay as they are. What a hint puts on a device, and host memory has to
-carry, is copied to the host once by its sender and to the device by each receiver. A hint for a device that a receiver
+carry, is copied to the host once by its sender and to the device by each receiver; what is lent is on the sender's
+device first. A hint for a device that a receiver
 lacks is a `GraphError` that names both ends.
 
     %1 = cgc.call @a::@f(%0)            %1 = cgc.call @a::@f(%0)
@@ -100,7 +101,7 @@ def _cross(
     location = maker_of(value)[0].location
     on_host: SSAValue | None = None
     for transport, reason, group in _groups(value, sender, receivers, actors):
-        landed = _landed(value.type, transport)
+        landed, wanted = _landed(value.type, transport), _settled(value.type)
         source = value
         if _leaves_device(value.type, transport) and has_gpu(actors[sender]):
             if on_host is None:
@@ -109,11 +110,14 @@ def _cross(
                 made.append(copy)
                 on_host = copy.result
             source = on_host
+        elif transport.lends and landed == wanted and not _is_default(wanted):
+            copy = CopyOp(value, sender, wanted, reason="the hint asks for this device", location=location)
+            made.append(copy)
+            source = copy.result
         transfer = TransferOp(source, sender, group, transport, [landed] * len(group), reason=reason, location=location)
         made.append(transfer)
         for receiver, result in zip(group, transfer.results, strict=True):
             arrived[value, receiver] = result
-            wanted = _settled(value.type)
             if landed != wanted and has_gpu(actors[receiver]):
                 copy = CopyOp(result, receiver, wanted, reason="the hint asks for this device", location=location)
                 arrived[value, receiver] = copy.result
@@ -128,6 +132,8 @@ def _groups(
     request = value.type.request if isinstance(value.type, TensorType) else None
     if isinstance(request, TransportAttr) and request.kind.data not in HOST_TRANSPORTS:
         reason = f"the hint asks for {request.kind.data}"
+        if request.lends:
+            return [(request, "the devices see each other's memory", receivers)] if receivers else []
         return [(request, reason, [receiver]) for receiver in receivers]
     home = actors[sender].node.data
     by_node: dict[str, list[str]] = {}
@@ -150,6 +156,11 @@ def _leaves_device(old: Attribute, transport: TransportAttr) -> bool:
     """True if a value may be on a device, and has to leave it. What has no hint says so itself when it is sent."""
     through_host = transport.kind.data in LANDS_ON_HOST
     return through_host and isinstance(old, TensorType) and old.device.data != "default"
+
+
+def _is_default(settled: Attribute) -> bool:
+    """True if nothing says on which device a value is to be."""
+    return not isinstance(settled, TensorType) or settled.device.data == "default"
 
 
 def _landed(old: Attribute, transport: TransportAttr) -> Attribute:

@@ -40,6 +40,8 @@ class ChannelSpec:
         communicator: Name of the communicator that moves the tensors; the channel itself carries the rest then.
         static: The tensors never change their shapes and dtypes: only the first message says them.
         direct: The value is one tensor, so that there is no rest.
+        returns: Where tensors of a device are lent, not copied: names of the channels on which each reader, in their
+            order, tells what it has given back.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ChannelSpec:
     communicator: str = ""
     static: bool = False
     direct: bool = False
+    returns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,3 +183,44 @@ def test_a_live_cluster_that_is_not_there():
     code = "from cgc.ir import Topology; Topology.from_ray()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "RuntimeError: Topology.from_ray() needs a connection to a cluster: call ray.init() first" in done.stderr
+
+
+PEERS = """
+[nodes.n0]
+devices = ["gpu:0", "gpu:1"]
+
+[nodes.n1]
+devices = ["gpu:0"]
+
+[[links]]
+between = ["n0/gpu:0", "n0/gpu:1"]
+latency-us = 2
+gb-per-s = 200
+peers = true
+"""
+
+
+def test_links_say_which_devices_are_peers(tmp_path):
+    file = tmp_path / "peers.toml"
+    file.write_text(PEERS)
+    topology = Topology.load(file)
+    assert topology.are_peers("n0", "gpu:0", "gpu:1")
+    assert topology.are_peers("n0", "gpu:1", "gpu:0")
+    assert not topology.are_peers("n1", "gpu:0", "gpu:1")
+    topology.save(file)
+    assert Topology.load(file).links == topology.links
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('"n0/gpu:1"]', '"n1/gpu:0"]', "peers are two devices of one node"),
+        ('["n0/gpu:0", "n0/gpu:1"]', '["n0", "n1"]', "peers are two devices of one node"),
+        ("peers = true", 'peers = "yes"', "peers is true or false, got 'yes'"),
+    ],
+)
+def test_what_cannot_be_peers_is_refused(tmp_path, old, new, reason):
+    file = tmp_path / "peers.toml"
+    file.write_text(PEERS.replace(old, new))
+    with pytest.raises(SourceError, match=reason):
+        Topology.load(file)

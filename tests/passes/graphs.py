@@ -151,6 +151,15 @@ def tensors_between_gpus():
         return MultiOutputNode([c.join.bind(x, y)])
 
 
+def tensors_on_one_gpu():
+    """`auto` between actors that share a GPU lends: one message for all readers, in which handles travel."""
+    a, b, c = (abstract_actor("Stage", name=name, devices=["gpu:0"]) for name in "abc")
+    with InputNode() as inp:
+        x = a.fwd.bind(inp).with_tensor_transport(transport="auto")
+        y = b.fwd.bind(x).with_tensor_transport(transport="auto", device="gpu")
+        return MultiOutputNode([c.join.bind(x, y)])
+
+
 def nodes_within_containers():
     """Lists, tuples and dicts with nodes in them are made anew for each call."""
     a, b = _actors(2)

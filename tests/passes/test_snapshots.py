@@ -40,6 +40,7 @@ EXECUTABLE = [
     "several_outputs_of_one_actor",
     "two_nodes",
     "hints",
+    "tensors_on_one_gpu",
     "nodes_within_containers",
     "calls_of_constants",
 ]

@@ -65,7 +65,9 @@ DEFAULT_LINKS: Mapping[str, Link] = {
     "nccl": Link(latency_us=5.0, gb_per_s=50.0, overhead_us=10.0),
     "gloo": Link(latency_us=50.0, gb_per_s=1.0, overhead_us=10.0),
     "cuda_ipc": Link(latency_us=5.0, gb_per_s=50.0, overhead_us=5.0),
+    "copy": Link(latency_us=5.0, gb_per_s=50.0, overhead_us=5.0),
 }
+"""By transport, and `copy`: between an actor's device and its host memory."""
 
 
 @dataclass(frozen=True)

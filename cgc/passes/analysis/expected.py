@@ -30,6 +30,9 @@ _BITS = {"bool": 8, "complex64": 64, "complex128": 128, "int8": 8, "uint8": 8, "
 _BITS |= {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64, "float8_e4m3fn": 8, "float8_e5m2": 8}
 
 
+HANDLE_BYTES = 256
+"""What travels of a value that is lent: where it is, and after which event."""
+
 PIPELINED = frozenset({"nccl"})
 """Transports whose broadcast passes pieces on before the whole has come."""
 
@@ -83,7 +86,7 @@ def operation_us(operation: Operation, actors: Mapping[str, ActorOp], cost: Cost
         link = cost.link(operation.transport.kind.data)
         return link.latency_us + link.copy_us(sum(value_bytes(value.type, cost) for value in operation.operands))
     if isinstance(operation, CopyOp):
-        return cost.link("cuda_ipc").copy_us(value_bytes(operation.value.type, cost))
+        return cost.link("copy").copy_us(value_bytes(operation.value.type, cost))
     return 0.0
 
 
@@ -117,7 +120,7 @@ def message_cost(
     rounds overlap but for their latency; gloo passes on the whole.
     """
     receivers = tuple(receivers)
-    nbytes = sum(value_bytes(value_type, cost) for value_type in value_types)
+    nbytes = message_bytes(transport, value_types, cost)
     link = cost.link(transport.kind.data)
     if cost.topology is not None:
         home = place_of(actors[sender])
@@ -128,6 +131,12 @@ def message_cost(
         copies = 1 if transport.kind.data in PIPELINED else rounds
         return MessageCost(nbytes, copies * link.copy_us(nbytes) + rounds * link.latency_us, 0.0, 0.0)
     return MessageCost(nbytes, link.copy_us(nbytes), link.latency_us, link.overhead_us)
+
+
+def message_bytes(transport: TransportAttr, value_types: Iterable[Attribute], cost: CostModel) -> int:
+    """Expected bytes of a message with values of these types: of what is lent only the handles travel."""
+    sizes = [value_bytes(value_type, cost) for value_type in value_types]
+    return sum(min(size, HANDLE_BYTES) for size in sizes) if transport.lends else sum(sizes)
 
 
 def place_of(actor: ActorOp) -> Placement:

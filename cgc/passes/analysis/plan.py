@@ -13,7 +13,7 @@ from typing import Any
 
 from cgc.ir import ActorOp, CollectiveOp, GraphOp, WriteOp
 from cgc.passes.analysis.cost import CostModel
-from cgc.passes.analysis.expected import value_bytes
+from cgc.passes.analysis.expected import message_bytes, value_bytes
 from cgc.passes.analysis.extract import schedule_of
 from cgc.passes.analysis.simulate import simulate
 from cgc.passes.graph_view import actors_of, channels_of, communication, programs_of
@@ -104,7 +104,7 @@ def plan_of(graph: GraphOp, cost: CostModel) -> Plan:
                 continue
             messages += 1
             channel = channels[operation.channel_name]
-            nbytes = sum(value_bytes(value.type, cost) for value in operation.operands)
+            nbytes = message_bytes(channel.transport, (value.type for value in operation.operands), cost)
             largest[operation.channel_name] = max(largest[operation.channel_name], nbytes)
             transport = channel.transport.kind.data
             _add(traffic, {(writer, reader, transport): nbytes for reader in channel.reader_names})
