@@ -17,6 +17,7 @@ from cgc.runtime.handover import OfferKeeper
 from cgc.runtime.methods import bind_method
 from cgc.runtime.program import (
     Call,
+    ChannelSpec,
     Collective,
     Copy,
     Group,
@@ -33,6 +34,7 @@ from cgc.runtime.task_errors import ErrorValue
 if TYPE_CHECKING:
     from cgc.runtime.accelerators.base import Accelerator
     from cgc.runtime.accelerators.crossing import Crossing
+    from cgc.runtime.accelerators.lending import LendingLinks, Readable
     from cgc.runtime.communicators.groups import WorkerGroups
     from cgc.runtime.communicators.steps import TensorLinks
 
@@ -54,11 +56,13 @@ def link(
     accelerator: Accelerator | None = None,
     writers: dict[str, _core.Writer] | None = None,
     noting: Callable[[WriteMessage], WriteMessage] | None = None,
+    endings: list[Step] | None = None,
 ) -> list[Step]:
     """
     The steps of an actor's program. `groups` are its communicators, which are joined before the first step runs;
     `accelerator` is found by the program's `device` if it is not given; `writers` gets the writers of the channels in
-    shared memory, by name; `noting` makes what is called to write a message of what would be.
+    shared memory, by name, and `endings` what is to be called when the graph has ended and the steps are gone; `noting`
+    makes what is called to write a message of what would be.
 
     Raises AttributeError for a method that the actor does not have, ImportError where communicators need PyTorch.
     """
@@ -67,6 +71,10 @@ def link(
     names = ValueNames(program)
     tensor_links = None if groups is None else _tensor_links(program, arena, groups, registers)
     crossing = _crossing(program, accelerator)
+    lending = _lending(program, channels, arena, crossing)
+    endings = [] if endings is None else endings
+    if lending is not None:
+        endings.append(lending.leave)
     # One of each for a channel, which counts its messages, however many operations take turns on it.
     readers: dict[str, _core.Reader] = {}
     writers = {} if writers is None else writers
@@ -76,6 +84,11 @@ def link(
             steps.append(step)
         elif isinstance(operation, Read):
             channel = channels[operation.channel]
+            if lending is not None and channel.returns:
+                borrower = lending.borrower(channel)
+                step = lending.inside(_link_read(operation, borrower, registers, names), borrower)
+                steps.append(step if crossing is None else _link_inside(step, crossing))
+                continue
             reader = readers.get(channel.name)
             if reader is None:
                 reader = readers[channel.name] = arena.reader(channel.index, channel.readers.index(program.actor))
@@ -90,7 +103,10 @@ def link(
                 writer = writers[channel.name] = arena.writer(channel.index)
             write = writer.write if noting is None else noting(writer.write)
             keeper = OfferKeeper(writer, channel.slots)
-            steps.append(_link_write(operation, write, keeper, registers, names, _encoder(crossing)))
+            encoder = _encoder(crossing)
+            if lending is not None and channel.returns:
+                encoder = lending.encoder(channel, writer)
+            steps.append(_link_write(operation, write, keeper, registers, names, encoder))
         elif isinstance(operation, Copy) and crossing is not None:
             steps.append(_link_copy(operation, crossing, registers, names))
         else:
@@ -178,6 +194,19 @@ def _crossing(program: Program, accelerator: Accelerator | None) -> Crossing | N
     return Crossing(lambda: accelerator or base.find(program.device))
 
 
+def _lending(
+    program: Program, channels: dict[str, ChannelSpec], arena: _core.Arena, crossing: Crossing | None
+) -> LendingLinks | None:
+    """The ends of channels that lend; None without such channels."""
+    if not any(channel.returns for channel in program.channels):
+        return None
+    if crossing is None:
+        raise ValueError(f"program @{program.actor} has a channel that lends tensors of a device, and no device")
+    from cgc.runtime.accelerators.lending import LendingLinks
+
+    return LendingLinks(program.actor, channels, arena, crossing)
+
+
 def _encoder(crossing: Crossing | None) -> serialization.Encoder:
     if crossing is None:
         return serialization.Encoder()
@@ -214,7 +243,7 @@ def _link_copy(operation: Copy, crossing: Crossing, registers: Registers, names:
     return copy
 
 
-def _link_read(operation: Read, reader: _core.Reader, registers: Registers, names: ValueNames) -> Step:
+def _link_read(operation: Read, reader: Readable, registers: Registers, names: ValueNames) -> Step:
     read = reader.read
     decoders = serialization.DECODERS
     name = f"{operation}{on_actor(operation, names.actor)}"

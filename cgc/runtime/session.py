@@ -409,7 +409,9 @@ def _groups(
 def _rings(programs: Iterable[Program]) -> list[tuple[int, int, int]]:
     """(readers, slots, slot bytes) of each channel of the graph, by the channel's index."""
     channels = {channel.index: channel for program in programs for channel in program.channels}
-    unknown = sorted({channel.kind for channel in channels.values() if not channel.communicator} - {"shm"})
+    unknown = sorted(
+        {channel.kind for channel in channels.values() if not (channel.communicator or channel.returns)} - {"shm"}
+    )
     if unknown:
         raise ValueError(f"not yet supported: channels of kind {', '.join(unknown)}")
     if sorted(channels) != list(range(len(channels))):

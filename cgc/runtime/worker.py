@@ -80,11 +80,12 @@ def start_worker(instance: Any, order: WorkerOrder) -> int:
     writers: dict[str, _core.Writer] = {}
     recorder = Recorder(len(order.program.operations)) if order.measure else None
     noting = None if recorder is None else recorder.noting
-    steps = link(order.program, instance, arena, groups, writers=writers, noting=noting)
+    endings: list[Step] = []
+    steps = link(order.program, instance, arena, groups, writers=writers, noting=noting, endings=endings)
     home = Home(order.program, writers, arena.progress(order.participant))
     thread = threading.Thread(
         target=_serve,
-        args=(graph, steps, arena, order, groups, home),
+        args=(graph, steps, arena, order, groups, home, endings),
         name=f"cgc-{graph}-{order.program.actor}",
         daemon=True,
     )
@@ -139,7 +140,13 @@ def _groups(order: WorkerOrder) -> WorkerGroups | None:
 
 
 def _serve(
-    graph: str, steps: list[Step], arena: _core.Arena, order: WorkerOrder, groups: WorkerGroups | None, home: Home
+    graph: str,
+    steps: list[Step],
+    arena: _core.Arena,
+    order: WorkerOrder,
+    groups: WorkerGroups | None,
+    home: Home,
+    endings: list[Step],
 ) -> None:
     """The thread: run until the arena is closed, then leave nothing behind."""
     participant = order.participant
@@ -174,6 +181,7 @@ def _serve(
     finally:
         watcher.forget(watch)
         steps.clear()
+        _finish(endings)
         if groups is not None:
             groups.leave()
         with _lock:
@@ -196,6 +204,15 @@ def _run(steps: list[Step], progress: memoryview) -> None:
             progress[1] = number
             progress[2] = now()
             step()
+
+
+def _finish(endings: list[Step]) -> None:
+    """Call what ends the graph here; a failure of a device must not keep the others from knowing that it has ended."""
+    for end in endings:
+        try:
+            end()
+        except Exception:
+            logger.exception("a graph could not be ended properly")
 
 
 def _is_closed_within(arena: _core.Arena, timeout: float) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -42,6 +43,16 @@ class Stream(Protocol):
 
     def wait_event(self, event: Event) -> None:
         """Let everything that is queued from now on wait for `event`. The host does not wait."""
+
+
+class SharedEvent(Protocol):
+    """A point of a stream for which other processes can wait. It is made once and recorded again and again."""
+
+    handle: bytes
+    """What `Lending.open_event` takes."""
+
+    def record(self) -> None:
+        """Be the end of what is queued now on the current stream; who waits from now on waits for that."""
 
 
 class PinnedMemory(Protocol):
@@ -112,6 +123,57 @@ class Accelerator(Protocol):
 
     def make_communicator(self, actors: Sequence[Any]) -> Communicator:
         """A communicator of the device's own kind, for `transport="accelerator"`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """
+    Where an array lies, for other processes.
+
+    Attributes:
+        memory: What `Lending.map_memory` takes; arrays that lie in one piece of memory have it in common.
+        offset: Bytes from the begin of that piece.
+        hold: What keeps the memory from being used for something else.
+    """
+
+    memory: bytes
+    offset: int
+    hold: object
+
+
+class LentTo(Protocol):
+    """What an array over another process's memory refers to until nothing needs that memory any more."""
+
+    def keep_for(self, stream: Stream) -> None:
+        """The memory is used by what is queued on `stream` now, too."""
+
+
+@runtime_checkable
+class Lending(Protocol):
+    """What an `Accelerator` has besides if other processes of the node can open its arrays. See `lending`."""
+
+    def export(self, array: Array) -> Exported | None:
+        """Where a contiguous array lies; None if others cannot open that memory. Fast."""
+
+    def map_memory(self, memory: bytes) -> Any:
+        """Open a piece of another process's memory. Slow. Raises `RuntimeError` if that cannot be done."""
+
+    def unmap_memory(self, mapping: Any) -> None:
+        """Undo `map_memory`. Only when no array is over it any more."""
+
+    def array_over(self, mapping: Any, offset: int, shape: Sequence[int], dtype: Any, loan: LentTo) -> Array:
+        """
+        An array over opened memory.
+
+        It, and whatever shares its memory, refers to `loan`; a `keep_for` of one of them is a `keep_for` of that.
+        """
+
+    def duplicate(self, array: Array) -> Array:
+        """A copy in memory of its own, on the current stream."""
+
+    def new_shared_event(self) -> SharedEvent: ...
+    def open_event(self, handle: bytes) -> Event:
+        """The event of another process, for `Stream.wait_event` only. Slow."""
 
 
 RAYS_NAMES = {"gpu": "cuda"}

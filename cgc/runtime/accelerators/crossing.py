@@ -7,7 +7,8 @@ memory, which gives the channel its memory back, and copied to the device on a s
 for computation later waits for it.
 
 An array arrives where it was made, on a device, if the receiver has one, and else on the host. What the user asks for
-beyond that is a `cgc.copy` in the graph, done by `to_device` and `to_host`.
+beyond that is a `cgc.copy` in the graph, done by `to_device` and `to_host`. On a channel that lends (see `lending`),
+arrays stay where they are, and only those whose memory others cannot open cross.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from __future__ import annotations
 import io
 import pickle
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from cgc.runtime import ray_internals, serialization
 from cgc.runtime.accelerators import base
@@ -91,6 +93,8 @@ class Crossing:
     def to_device(self, value: Any) -> Any:
         """The value with its arrays on the device."""
         accelerator = self._started().accelerator
+        if type(value) is accelerator.array_type and accelerator.is_on_device(value):
+            return value
 
         def move(arrays: Sequence[Any]) -> list[Array]:
             moved = []
@@ -99,7 +103,13 @@ class Crossing:
                 moved.append(_alike(self.enter(source, tuple(array.shape), array.dtype), array))
             return moved
 
-        return _move(value, accelerator.is_on_host, move)
+        # What is there already stays, and is not pickled either.
+        return _move(value, accelerator.is_on_host, move, accelerator.is_on_device)
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The actor's. Raises what `Accelerator.device` does if Ray has given it none."""
+        return self._started().accelerator
 
     def _started(self) -> Transfers:
         if self._transfers is None:
@@ -129,6 +139,39 @@ class CrossingEncoder(serialization.Encoder):
             return super().encode_many(values, replace)
 
 
+class Lends(Protocol):
+    """The sending end of a channel that lends."""
+
+    def lend(self, array: Array) -> tuple[bytes, int, tuple[int, ...], Any] | None:
+        """What `Borrows.borrow` takes; None for an array that has to be copied."""
+
+
+class Borrows(Protocol):
+    """The receiving end of a channel that lends."""
+
+    def borrow(self, memory: bytes, offset: int, shape: tuple[int, ...], dtype: Any) -> Array: ...
+
+
+@contextmanager
+def lending(lender: Lends | None) -> Iterator[None]:
+    """Arrays that are pickled in this thread meanwhile are lent by `lender`."""
+    before, _thread.lender = _thread.lender, lender
+    try:
+        yield
+    finally:
+        _thread.lender = before
+
+
+@contextmanager
+def borrowing(borrower: Borrows) -> Iterator[None]:
+    """Arrays that are unpickled in this thread meanwhile may be lent to `borrower`."""
+    before, _thread.borrower = _thread.borrower, borrower
+    try:
+        yield
+    finally:
+        _thread.borrower = before
+
+
 def support(array_type: type, device: str) -> None:
     """Let arrays of this type be sent through host memory, as those of torch's devices are."""
     serialization.REDUCERS.setdefault(array_type, lambda array: reduce_array(array, device))
@@ -136,6 +179,10 @@ def support(array_type: type, device: str) -> None:
 
 def reduce_array(array: Array, device: str) -> Any:
     """Pickle's reduction of an array of the kind of device called `device`, anywhere in a value."""
+    if _thread.lender is not None:
+        place = _thread.lender.lend(array)
+        if place is not None:
+            return _open_lent, (*place, bool(getattr(array, "requires_grad", False)))
     crossing = _thread.crossing
     if crossing is None:  # in the driver, or in an exception
         with Crossing(lambda: base.find(device)) as _:
@@ -147,6 +194,14 @@ def reduce_array(array: Array, device: str) -> Any:
 def _arrive(octets: Any, shape: tuple[int, ...], dtype: Any, requires_grad: bool) -> Any:
     crossing = _thread.crossing
     array = _on_host(octets, shape, dtype) if crossing is None else crossing.enter(octets, shape, dtype)
+    return array.requires_grad_() if requires_grad else array
+
+
+def _open_lent(memory: bytes, offset: int, shape: tuple[int, ...], dtype: Any, requires_grad: bool) -> Array:
+    borrower = _thread.borrower
+    if borrower is None:
+        raise RuntimeError("an array that is lent was sent on by other means than a channel that lends")
+    array = borrower.borrow(memory, offset, shape, dtype)
     return array.requires_grad_() if requires_grad else array
 
 
@@ -165,12 +220,17 @@ def _alike(moved: Any, array: Any) -> Any:
     return moved.requires_grad_() if getattr(array, "requires_grad", False) else moved
 
 
-def _move(value: Any, is_wanted: Callable[[Any], bool], move: Callable[[Sequence[Any]], list[Any]]) -> Any:
+def _move(
+    value: Any,
+    is_wanted: Callable[[Any], bool],
+    move: Callable[[Sequence[Any]], list[Any]],
+    is_kept: Callable[[Any], bool] = lambda _: False,
+) -> Any:
     """The value with all arrays that are wanted replaced by what `move` makes of them, each once."""
     if is_wanted(value):
         return move([value])[0]
     blob, splitter = ray_internals.dumps_in_band(
-        value, lambda *args, **kwargs: _Splitter(is_wanted, *args, **kwargs), None
+        value, lambda *args, **kwargs: _Splitter(is_wanted, is_kept, *args, **kwargs), None
     )
     if not splitter.taken:
         return value
@@ -190,16 +250,19 @@ class _Splitter(ray_internals.CloudPickler):  # type: ignore[misc]
         kept: Other objects that need not be pickled to be in the copy.
     """
 
-    def __init__(self, is_wanted: Callable[[Any], bool], *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, is_wanted: Callable[[Any], bool], is_kept: Callable[[Any], bool], *args: Any, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.taken: list[Any] = []
         self.kept: list[Any] = []
         self._is_wanted = is_wanted
+        self._is_kept = is_kept
         self._numbers: dict[int, int] = {}
 
     def persistent_id(self, obj: Any) -> tuple[bool, int] | None:
         wanted = self._is_wanted(obj)
-        if not wanted and not isinstance(obj, _KEPT):
+        if not wanted and not isinstance(obj, _KEPT) and not self._is_kept(obj):
             return None
         objects = self.taken if wanted else self.kept
         number = self._numbers.setdefault(id(obj), len(objects))
@@ -221,6 +284,8 @@ class _Joiner(pickle.Unpickler):
 
 class _ThreadState(threading.local):
     crossing: Crossing | None = None
+    lender: Lends | None = None
+    borrower: Borrows | None = None
 
 
 _thread = _ThreadState()

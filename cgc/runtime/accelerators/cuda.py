@@ -17,7 +17,8 @@ import ray
 import torch
 from ray.experimental.channel.communicator import Communicator
 
-from cgc.runtime.accelerators.base import PinnedMemory, Stream
+from cgc.runtime.accelerators import cuda_ipc
+from cgc.runtime.accelerators.base import Event, Exported, LentTo, PinnedMemory, SharedEvent, Stream
 from cgc.runtime.accelerators.torch_arrays import TorchArrays, octets_of
 
 _REGISTER_READ_ONLY = 0x08
@@ -54,6 +55,9 @@ class CudaAccelerator(TorchArrays):
 
     name = "cuda"
 
+    def __init__(self) -> None:
+        self._loans: weakref.WeakValueDictionary[int, LentTo] = weakref.WeakValueDictionary()
+
     def device(self) -> torch.device:
         if not torch.cuda.is_available():
             raise RuntimeError(
@@ -84,7 +88,34 @@ class CudaAccelerator(TorchArrays):
         return torch.empty(tuple(shape), dtype=dtype, device="cuda")
 
     def keep_for(self, array: torch.Tensor, stream: Stream) -> None:
-        array.record_stream(stream)
+        array.record_stream(stream)  # does nothing for memory of other processes
+        loan = self._loans.get(array.untyped_storage().data_ptr()) if self._loans else None
+        if loan is not None:
+            loan.keep_for(stream)
+
+    def export(self, array: torch.Tensor) -> Exported | None:
+        return cuda_ipc.export(array)
+
+    def map_memory(self, memory: bytes) -> int:
+        return cuda_ipc.map_memory(memory)
+
+    def unmap_memory(self, mapping: int) -> None:
+        cuda_ipc.unmap_memory(mapping)
+
+    def array_over(self, mapping: int, offset: int, shape: Sequence[int], dtype: Any, loan: LentTo) -> torch.Tensor:
+        tensor = cuda_ipc.tensor_over(mapping, offset, shape, dtype, loan)
+        self._loans[tensor.untyped_storage().data_ptr()] = loan
+        return tensor
+
+    def duplicate(self, array: torch.Tensor) -> torch.Tensor:
+        return array.clone()
+
+    def new_shared_event(self) -> SharedEvent:
+        return cuda_ipc.IpcEvent()
+
+    def open_event(self, handle: bytes) -> Event:
+        event: Event = torch.cuda.Event.from_ipc_handle(self.device(), handle)
+        return event
 
     def pinned(self, nbytes: int) -> PinnedMemory:
         return AllocatedMemory(nbytes)

@@ -1,115 +1,113 @@
 """
-Tensors handed over between processes that see the same CUDA device, or peers of it: only a handle travels.
+CUDA memory and events that other processes open: what `Lending` needs of CUDA. Nothing here synchronises a device.
 
-    sender:    handle = Lender().lend(tensor)         picklable, some 200 bytes, to be sent on a channel
-    receiver:  loan = borrow(handle);  use loan.tensor on the current stream;  loan.give_back()
-    sender:    lender.let_go()                        frees what all readers have given back
-
-The handle has the event after which the memory may be read: the receiver's stream waits for it, no host does. The
-sender keeps the tensor until every reader has given it back; how that is told is the caller's business, for example a
-word of shared memory. torch counts the users of exported memory, too, but frees it when it next allocates.
+Memory goes by the driver's own calls, which torch offers only together with a way of counting users that stalls the
+reader's stream. They know allocations as a whole (torch's allocator cuts its blocks from such), so that a handle is
+that of the allocation, with the number that the driver gave to it: another one at the same address has another number.
+Events are torch's.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+import ctypes
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from cgc.runtime.accelerators.base import Exported, LentTo
 
-@dataclass(frozen=True, slots=True)
-class Handle:
-    """
-    What a receiver needs to see a tensor of another process.
+HANDLE_BYTES = 64
 
-    Attributes:
-        memory: The exported block, as torch's storage describes it: device, handle, sizes and offsets in bytes.
-        event: Exported event after which the memory may be read.
-        number: Which loan of the channel this is, from 1; a reader that gives it back returns this number.
-    """
+_LAZY_PEER_ACCESS = 1
+"""`CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS`: what lies on another device is read through it."""
 
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    requires_grad: bool
-    memory: tuple[Any, ...]
-    event: bytes
-    number: int
+_BUFFER_ID = 7
+"""`CU_POINTER_ATTRIBUTE_BUFFER_ID`: a number that no other allocation of the process has had."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loan:
-    """A tensor that belongs to another process, until `give_back`."""
-
-    tensor: torch.Tensor
-    number: int
-    _say: Callable[[int], None]
-
-    def give_back(self) -> None:
-        """Wait until this process's current stream has done with the tensor, then tell its owner."""
-        event = torch.cuda.Event()
-        event.record()
-        event.synchronize()
-        self._say(self.number)
+class _Handle(ctypes.Structure):
+    _fields_ = (("octets", ctypes.c_ubyte * HANDLE_BYTES),)
 
 
-class Lender:
-    """The sending end of one channel. One thread at a time."""
+class IpcEvent:
+    """See `base.SharedEvent`."""
 
-    def __init__(self, returned: Callable[[], int]) -> None:
-        """`returned()` is the highest number that all readers have given back; readers give back in order."""
-        self._returned = returned
-        self._lent: deque[tuple[int, torch.Tensor, torch.cuda.Event]] = deque()
-        self._number = 0
+    def __init__(self) -> None:
+        self._event = torch.cuda.Event(enable_timing=False, interprocess=True)
+        self._event.record()  # a handle is had of events that were used
+        self.handle: bytes = self._event.ipc_handle()
 
-    def lend(self, tensor: torch.Tensor) -> Handle:
-        """
-        Export a tensor as it is after what is queued on the current stream. Its memory must not be written meanwhile.
-
-        Raises:
-            ValueError: The tensor is not a dense CUDA tensor.
-        """
-        if tensor.device.type != "cuda" or tensor.layout is not torch.strided:
-            raise ValueError(f"CUDA IPC moves dense cuda tensors, got one on {tensor.device}")
-        whole = tensor.detach().contiguous()
-        event = torch.cuda.Event(enable_timing=False, interprocess=True)
-        event.record()
-        self._number += 1
-        self._lent.append((self._number, whole, event))
-        self.let_go()
-        return Handle(
-            shape=tuple(whole.shape),
-            dtype=whole.dtype,
-            requires_grad=tensor.requires_grad,
-            memory=(whole.untyped_storage()._share_cuda_(), whole.storage_offset()),
-            event=event.ipc_handle(),
-            number=self._number,
-        )
-
-    def let_go(self) -> None:
-        """Drop the tensors that all readers have given back. Never blocks."""
-        returned = self._returned()
-        while self._lent and self._lent[0][0] <= returned:
-            self._lent.popleft()
-
-    @property
-    def lent(self) -> int:
-        """Tensors that are still kept."""
-        return len(self._lent)
+    def record(self) -> None:
+        self._event.record()
 
 
-def borrow(handle: Handle, say: Callable[[int], None]) -> Loan:
-    """
-    The tensor behind a handle, for use on the current stream; `say(number)` tells the owner that it is given back.
+def export(tensor: torch.Tensor) -> Exported | None:
+    """Where a contiguous tensor lies; None where its allocation has no handle, e.g. of `expandable_segments`."""
+    if not tensor.numel():
+        return None
+    _enter_context()
+    address = int(tensor.data_ptr())
+    base, size, number, handle = ctypes.c_uint64(), ctypes.c_size_t(), ctypes.c_uint64(), _Handle()
+    driver = _driver()
+    failed = (
+        driver.cuMemGetAddressRange_v2(ctypes.byref(base), ctypes.byref(size), ctypes.c_uint64(address))
+        or driver.cuPointerGetAttribute(ctypes.byref(number), _BUFFER_ID, base)
+        or driver.cuIpcGetMemHandle(ctypes.byref(handle), base)
+    )
+    if failed:
+        return None
+    memory = bytes(handle.octets) + number.value.to_bytes(8, "little")
+    return Exported(memory, address - base.value, tensor.detach())
 
-    Raises:
-        RuntimeError: This process cannot see the owner's device.
-    """
-    shared, offset = handle.memory
-    device = shared[0]
-    torch.cuda.current_stream().wait_event(torch.cuda.Event.from_ipc_handle(torch.device("cuda", device), handle.event))
-    storage = torch.UntypedStorage._new_shared_cuda(*shared)
-    tensor = torch.empty(0, dtype=handle.dtype, device=storage.device).set_(storage, offset, handle.shape)
-    return Loan(tensor.requires_grad_(handle.requires_grad), handle.number, say)
+
+def map_memory(memory: bytes) -> int:
+    """The address of another process's allocation here. Raises `RuntimeError`."""
+    _enter_context()
+    handle = _Handle.from_buffer_copy(memory[:HANDLE_BYTES])
+    address = ctypes.c_uint64()
+    code = _driver().cuIpcOpenMemHandle_v2(ctypes.byref(address), handle, _LAZY_PEER_ACCESS)
+    if code:
+        raise RuntimeError(f"CUDA memory of another process cannot be opened (cuIpcOpenMemHandle: error {code})")
+    return address.value
+
+
+def unmap_memory(mapping: int) -> None:
+    _enter_context()
+    _driver().cuIpcCloseMemHandle(ctypes.c_uint64(mapping))
+
+
+def tensor_over(mapping: int, offset: int, shape: Sequence[int], dtype: torch.dtype, loan: LentTo) -> torch.Tensor:
+    """A tensor over opened memory, whose storage refers to `loan`."""
+    nbytes = torch.Size(shape).numel() * dtype.itemsize
+    octets: torch.Tensor = torch.as_tensor(_Octets(mapping + offset, nbytes, loan), device="cuda")
+    return octets.view(dtype).view(tuple(shape))
+
+
+class _Octets:
+    """Memory as torch takes it from others; torch refers to it for as long as the storage lives."""
+
+    def __init__(self, address: int, nbytes: int, loan: LentTo) -> None:
+        self._loan = loan
+        self.__cuda_array_interface__: dict[str, Any] = {
+            "shape": (nbytes,),
+            "typestr": "|u1",
+            "data": (address, False),
+            "strides": None,
+            "version": 3,
+        }
+
+
+@functools.cache
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def _enter_context() -> None:
+    """Make torch's context this thread's, if it has none yet."""
+    driver, context = _driver(), ctypes.c_void_p()
+    driver.cuCtxGetCurrent(ctypes.byref(context))
+    if context.value is None:
+        driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), torch.cuda.current_device())
+        driver.cuCtxSetCurrent(context)

@@ -42,6 +42,10 @@ class AdversarialEvent:
         self._world = world
         self.reached = False
 
+    def now(self) -> AdversarialEvent:
+        """What a stream waits for that is told to wait now."""
+        return self
+
     def query(self) -> bool:
         with self._world.lock:
             return self.reached
@@ -64,8 +68,8 @@ class AdversarialStream:
         self.push(("reach", event))
         return event
 
-    def wait_event(self, event: AdversarialEvent) -> None:
-        self.push(("wait", event))
+    def wait_event(self, event: Any) -> None:
+        self.push(("wait", event.now()))
 
     def push(self, task: Task | tuple[str, AdversarialEvent] | Meeting | Together) -> None:
         with self.device.world.lock:
@@ -201,8 +205,9 @@ class World:
 class Block:
     """Memory of a device. Tasks hold blocks and not arrays: they do not keep memory from being freed."""
 
-    def __init__(self, nbytes: int) -> None:
-        self.octets = np.full(nbytes, POISON, np.uint8)
+    def __init__(self, octets: np.ndarray[Any, Any], is_own: bool = True) -> None:
+        self.octets = octets
+        self.is_own = is_own
 
 
 class AdversarialArray:
@@ -216,7 +221,9 @@ class AdversarialArray:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self.kept_for: list[AdversarialStream] = []
-        weakref.finalize(self, device.free, block, home, self.kept_for)
+        self.loan: Any = None
+        if block.is_own:
+            weakref.finalize(self, device.free, block, home, self.kept_for)
 
     @property
     def nbytes(self) -> int:
@@ -289,10 +296,12 @@ class AdversarialDevice:
         home = self._current
         with self.world.lock:
             free = self._pool.get((home, nbytes))
-            block = free.pop() if free else Block(nbytes)
+            block = free.pop() if free else self.allocate(nbytes)
         return AdversarialArray(self, block, tuple(shape), dtype, home)
 
     def keep_for(self, array: AdversarialArray, stream: AdversarialStream) -> None:
+        if array.loan is not None:
+            array.loan.keep_for(stream)
         array.kept_for.append(stream)
 
     def is_on_device(self, value: Any) -> bool:
@@ -338,6 +347,10 @@ class AdversarialDevice:
         return PostCommunicator(actors)
 
     # Beyond the interface.
+
+    def allocate(self, nbytes: int) -> Block:
+        """Memory that was not used before."""
+        return Block(np.full(nbytes, POISON, np.uint8))
 
     def put(self, values: np.ndarray[Any, Any]) -> AdversarialArray:
         """Host values on the device, as a user's program would bring them there."""

@@ -20,12 +20,24 @@ from typing import Any
 
 import numpy as np
 
-from cgc.ir import CallOp, InputOp, OutputOp, TensorType, graphs_of
+from cgc.ir import (
+    CallOp,
+    GraphOp,
+    InputOp,
+    OutputOp,
+    Placement,
+    TensorType,
+    Topology,
+    Unit,
+    graphs_of,
+    place_actors,
+)
 from cgc.ir.importer import import_graph
-from cgc.passes.graph_view import body_of, set_type
+from cgc.passes.graph_view import actors_of, body_of, set_type
 from cgc.passes.manager import PassManager
 from cgc.passes.registry import PASSES, passes_of
 from cgc.runtime import _core, protocol
+from cgc.runtime.accelerators.crossing import support
 from cgc.runtime.communicators.groups import JoinOrder, WorkerGroups
 from cgc.runtime.inlets import Inlets
 from cgc.runtime.link import link
@@ -33,6 +45,7 @@ from cgc.runtime.outlets import Outlets
 from cgc.runtime.program import DRIVER, Call, Group, Program
 from cgc.runtime.task_errors import ErrorValue
 from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice, World
+from tests.runtime.accelerators.sharing import SharingDevice
 
 ZOO_FILE = Path(__file__).parents[3] / "tools" / "zoo" / "graphs.py"
 EXECUTIONS = 3
@@ -65,10 +78,12 @@ def compute(actor: str, method: str, count: int, values: Sequence[Any]) -> Any:
 
 
 @cache
-def compiled(name: str, streams: bool, broadcast: bool = False) -> dict[str, Program]:
-    """The programs of a graph of the zoo, whose input goes to the devices."""
+def compiled(name: str, streams: bool, broadcast: bool = False, lent: bool = False) -> dict[str, Program]:
+    """The programs of a graph of the zoo, whose input goes to the devices; `lent`: its actors share one device."""
     unit = import_graph(ZOO[name]())
     (graph,) = graphs_of(unit.module)
+    if lent:
+        _share_a_device(unit, graph)
     for operation in body_of(graph).body.block.ops:
         if isinstance(operation, InputOp):
             set_type(operation.results[0], TensorType.of("gpu", request="auto"))
@@ -76,6 +91,15 @@ def compiled(name: str, streams: bool, broadcast: bool = False) -> dict[str, Pro
     text = ",".join(each + options.get(each, "") for each in PASSES)
     programs: dict[str, Program] = PassManager(passes_of(text)).run(unit).products["programs"]
     return programs
+
+
+def _share_a_device(unit: Unit, graph: GraphOp) -> None:
+    """Put all actors on one device, and leave to the compiler how values travel."""
+    place_actors(unit.module, Topology(actors=dict.fromkeys(actors_of(graph), Placement("n0", ("gpu:0",)))))
+    for operation in body_of(graph).body.block.ops:
+        for value in operation.results:
+            if isinstance(value.type, TensorType):
+                set_type(value, TensorType.of(request="auto"))
 
 
 def has_broadcasts(name: str) -> bool:
@@ -149,13 +173,15 @@ class QueuedCommunicator:
 class Machine:
     """The actors of one graph in one world; `run` executes the graph some times and checks its numbers."""
 
-    def __init__(self, name: str, world: World, streams: bool, *, broadcast: bool = False) -> None:
+    def __init__(self, name: str, world: World, streams: bool, *, broadcast: bool = False, lent: bool = False) -> None:
         self.name = name
         self.world = world
-        self.programs = compiled(name, streams, broadcast)
+        self.lent = lent
+        self.programs = compiled(name, streams, broadcast, lent)
         self.actors = [actor for actor in self.programs if actor != DRIVER]
         world.hosts = len(self.actors) + 1
         self.failures: list[BaseException] = []
+        self.ended = threading.Event()
         channels = {channel.index: channel for program in self.programs.values() for channel in program.channels}
         rings = [(len(channel.readers), channel.slots, channel.slot_bytes) for _, channel in sorted(channels.items())]
         self.arena = _core.Arena.create(rings, len(self.actors) + 1)
@@ -176,6 +202,7 @@ class Machine:
                     np.testing.assert_array_equal(self._value(outlets, execution, output), value)
         finally:
             self.arena.close(protocol.CLOSED_BY_TEARDOWN, 0)
+            self.ended.set()
             self.world.stopped = True
             for thread in threads:
                 thread.join(DEADLINE)
@@ -186,13 +213,15 @@ class Machine:
             value = outlets.claim(execution, output, DEADLINE)
         except _core.ChannelClosed:
             raise AssertionError(f"a worker failed: {self.failures}") from None
-        assert type(value) is not ErrorValue, value
+        assert type(value) is not ErrorValue, value.to_exception()
         return value
 
     def _serve(self, rank: int) -> None:
         actor = self.actors[rank]
         program = self.programs[actor]
-        device = AdversarialDevice(self.world, rank)
+        support(AdversarialArray, AdversarialDevice.name)
+        device = SharingDevice(self.world, rank) if self.lent else AdversarialDevice(self.world, rank)
+        ends: list[Callable[[], None]] = []
         ranks = {symbol: number for number, symbol in enumerate(self.actors)}
         orders = {
             spec.name: JoinOrder(
@@ -204,7 +233,7 @@ class Machine:
         }
         groups = WorkerGroups(orders, actor, device) if orders else None
         try:
-            steps = link(program, _instance(actor, program), self.arena, groups, device)
+            steps = link(program, _instance(actor, program), self.arena, groups, device, endings=ends)
             if groups is not None:
                 groups.join(self.arena, rank + 1)
             for _ in range(EXECUTIONS):
@@ -218,6 +247,9 @@ class Machine:
         finally:
             if groups is not None:
                 groups.leave()
+            self.ended.wait(DEADLINE)  # what is lent is held for readers that have not begun until the graph has ended
+            for end in ends:
+                end()
             self.arena.set_state(rank + 1, protocol.STATE_EXITED)
 
 

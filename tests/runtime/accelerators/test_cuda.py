@@ -83,41 +83,6 @@ def test_an_actor_without_gpu_is_told(ray_session: None) -> None:
     assert "num_gpus=1" in ray.get(Without.remote().ask.remote())
 
 
-@ray.remote(num_cpus=0, num_gpus=0.5)
-class Half:
-    """Two of these share a device."""
-
-    def lend(self, values: list[float]) -> Any:
-        from cgc.runtime.accelerators.cuda_ipc import Lender
-
-        self.returned = 0
-        self.lender = Lender(lambda: self.returned)
-        return self.lender.lend(torch.tensor(values, device="cuda") * 2)
-
-    def note(self, number: int) -> int:
-        self.returned = number
-        self.lender.let_go()
-        return self.lender.lent
-
-    def borrow(self, handle: Any) -> tuple[list[float], list[int]]:
-        from cgc.runtime.accelerators.cuda_ipc import borrow
-
-        said: list[int] = []
-        loan = borrow(handle, said.append)
-        values = (loan.tensor + 1).tolist()
-        loan.give_back()
-        return values, said
-
-
-def test_a_tensor_is_lent_to_another_process(ray_session: None) -> None:
-    owner, reader = Half.remote(), Half.remote()
-    handle = ray.get(owner.lend.remote([1.0, 2.0]))
-    values, said = ray.get(reader.borrow.remote(handle))
-    assert values == [3.0, 5.0]
-    assert said == [1]
-    assert ray.get(owner.note.remote(1)) == 0
-
-
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool, torch.complex64]
 
 
@@ -160,11 +125,56 @@ def run_and_compare(dag: Any, hops: int, **options: Any) -> None:
 
 @pytest.mark.parametrize("hint", [{}, {"transport": "shm"}, {"device": "gpu"}, {"transport": "shm", "device": "cuda"}])
 def test_graphs_move_tensors_to_the_device_and_back(ray_session: None, hint: dict[str, Any]) -> None:
-    first, second = Stage.remote(), Stage.remote()  # on one device: `auto` is shared memory
+    first, second = Stage.remote(), Stage.remote()  # on one device
     with InputNode() as inp:
         value = first.double.bind(inp.with_tensor_transport(device="gpu")).with_tensor_transport(**hint)
         dag = second.double.bind(value)
     run_and_compare(dag, 2)
+
+
+@pytest.mark.parametrize("readers", [1, 3])
+def test_tensors_are_lent_on_one_device(ray_session: None, readers: int) -> None:
+    first, *others = [Stage.options(num_gpus=0.25).remote() for _ in range(readers + 1)]
+    with InputNode() as inp:
+        value = first.double.bind(inp.with_tensor_transport(device="gpu")).with_tensor_transport()
+        dag = MultiOutputNode([other.double.bind(value) for other in others])
+    with cgc.compile(dag) as graph:
+        lent = {each for program in graph.programs.values() for each in program.channels if each.returns}
+        assert [len(channel.readers) for channel in lent] == [readers]
+        for step in range(100):
+            tensors = [torch.arange(MIB).remainder(3 + step).to(dtype) for dtype in DTYPES]
+            for result in ray.get(graph.execute({"tensors": tensors, "text": "beside"})):
+                for arrived, tensor in zip(result["tensors"], tensors, strict=True):
+                    assert torch.equal(arrived, doubled(tensor, 2))
+
+
+def test_a_lent_tensor_lies_in_the_owners_memory(ray_session: None) -> None:
+    @ray.remote(num_cpus=0, num_gpus=0.5)
+    class Half:
+        kept: Any = None
+
+        def make(self, value: float) -> Any:
+            self.kept = torch.full((1000,), value, device="cuda")
+            return self.kept
+
+        def keep(self, value: Any) -> int:
+            self.kept = value
+            return value.numel()
+
+        def write(self, value: float) -> None:
+            self.kept.fill_(value)
+            torch.cuda.synchronize()
+
+        def mean(self) -> float:
+            return float(self.kept.mean())
+
+    owner, reader = Half.remote(), Half.remote()
+    with InputNode() as inp:
+        dag = reader.keep.bind(owner.make.bind(inp).with_tensor_transport())
+    with cgc.compile(dag) as graph:
+        assert ray.get(graph.execute(1.0)) == 1000
+    ray.get(owner.write.remote(2.0))
+    assert ray.get(reader.mean.remote()) == 2.0
 
 
 def test_a_tensor_may_be_wanted_on_the_host(ray_session: None) -> None:

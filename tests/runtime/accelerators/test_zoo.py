@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from cgc.runtime.accelerators.crossing import Crossing
+from cgc.runtime.accelerators.lending import Borrower, Lender
 from cgc.runtime.accelerators.transfers import Arrival, Transfers
 from cgc.runtime.communicators.edges import Receiver
 from tests.runtime.accelerators.adversary import World
-from tests.runtime.accelerators.machine import ZOO, Machine, QueuedCommunicator, has_broadcasts, has_groups
+from tests.runtime.accelerators.machine import ZOO, Machine, QueuedCommunicator, compiled, has_broadcasts, has_groups
 from tests.runtime.accelerators.test_transfers import (
     arrive_without_keeping,
     arrive_without_waiting,
@@ -34,10 +35,10 @@ GROUPING = [name for name in ZOO if has_groups(name)]
 pytestmark = pytest.mark.usefixtures("ray_session")  # the driver's half asks Ray whether it runs in an actor
 
 
-def run(name: str, streams: bool, seeds: range, *, broadcast: bool = False) -> None:
+def run(name: str, streams: bool, seeds: range, *, broadcast: bool = False, lent: bool = False) -> None:
     for seed in seeds:
         try:
-            Machine(name, World(seed), streams, broadcast=broadcast).run()
+            Machine(name, World(seed), streams, broadcast=broadcast, lent=lent).run()
         except AssertionError as error:
             raise AssertionError(f"{name}, seed {seed}: {error}") from error
 
@@ -76,6 +77,14 @@ def test_a_group_has_to_wait_for_what_it_sends(monkeypatch: pytest.MonkeyPatch) 
         run("all to all", False, MUTANT_SEEDS)
 
 
+@pytest.mark.parametrize("name", ZOO)
+def test_numbers_are_right_where_all_share_a_device(name: str) -> None:
+    channels = {c for program in compiled(name, False, lent=True).values() for c in program.channels}
+    assert any(channel.returns for channel in channels)
+    assert not any(channel.communicator for channel in channels)
+    run(name, False, SEEDS, lent=True)
+
+
 def leave_without_settling(self: Crossing) -> None:
     self._leaving.clear()
 
@@ -106,3 +115,43 @@ def test_each_wait_is_needed(
     monkeypatch.setattr(owner, method, mutant)
     with pytest.raises(AssertionError, match=r"skip edges, seed \d+: \nArrays are not equal"):
         run("skip edges", streams, MUTANT_SEEDS)
+
+
+def borrow_without_waiting(self: Borrower, accelerator: Any) -> None:
+    self._event = b""
+    self._stream = accelerator.current_stream()
+
+
+def lend_without_holding(self: Lender) -> bytes:
+    token = _token(self)
+    if self._current is not None:
+        self._current.holds.clear()
+    return token
+
+
+def lend_without_an_event(self: Lender) -> bytes:
+    if self._current is not None:
+        self._current.event.record = lambda: None  # type: ignore[method-assign]
+    return _token(self)
+
+
+_token = Lender.token
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "mutant"),
+    [
+        (Borrower, "_await_arrays", borrow_without_waiting),
+        (Lender, "token", lend_without_holding),
+        (Lender, "token", lend_without_an_event),
+        (Lender, "_is_back", lambda self, reader, lent: True),
+    ],
+    ids=["reader waits", "writer holds", "writer records", "writer waits"],
+)
+def test_each_wait_and_hold_of_what_is_lent_is_needed(
+    owner: type, method: str, mutant: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("skip edges", False, range(1), lent=True)
+    monkeypatch.setattr(owner, method, mutant)
+    with pytest.raises(AssertionError, match=r"skip edges, seed \d+: \nArrays are not equal"):
+        run("skip edges", False, MUTANT_SEEDS, lent=True)
