@@ -107,6 +107,14 @@ class Arena:
     def reader(self, ring: int, rank: int) -> Reader:
         """The one reader of that rank, as `writer`. It goes on where an earlier reader of the rank has stopped."""
 
+    def offer_pages(self) -> bool:
+        """
+        Let devices of this process register the pages of segments: `pages_of` finds those that are mapped from now on.
+
+        False, and nothing is done, for an arena with a limit on its memory: what waits for a device keeps segments.
+        From here on no range of the file is used twice, by any process.
+        """
+
 @final
 class Writer:
     """The writing side of a ring, made by `Arena.writer`."""
@@ -168,6 +176,30 @@ def map_private(view: memoryview) -> memoryview:
     Writes stay private to this view: neither other readers nor the writer see them. For consumers that cannot be made
     read-only (torch). Small views are copied instead, and one that is a private copy already may be returned as it is.
     """
+
+def pages_of(buffer: Buffer) -> tuple[int, int] | None:
+    """
+    The mapping of a segment that a contiguous buffer lies in: its address, and the buffer's offset in it, in bytes.
+
+    None for all other memory, and for segments of arenas that do not offer their pages. Raises TypeError as `write`.
+    """
+
+def keep_pages(buffer: Buffer) -> memoryview:
+    """
+    All of that mapping, which is not unmapped any more before `unmap_pages`. Idempotent. ValueError if there is none.
+
+    The result does not keep the mapping's memory: it may be used while the buffer lives, or until `unmap_pages`.
+    """
+
+def retired_pages(timeout: float = -1.0) -> list[int]:
+    """
+    Addresses of the kept mappings that have lost their last user since the last call; waits for one.
+
+    Of a forked child's own mappings only. The caller ends their registrations, then calls `unmap_pages` for each.
+    """
+
+def unmap_pages(address: int) -> None:
+    """Unmap what `retired_pages` has told. Raises ValueError for anything else."""
 
 def memcpy_threshold() -> int:
     """Bytes from which a buffer is handed out as a shared view instead of a copy."""

@@ -18,7 +18,7 @@ RING = 5 * LINE
 PUBLISHED = RING + LINE
 CONSUMED = RING + 4 * LINE
 SEGMENTS = RING + 5 * LINE
-SLOTS = SEGMENTS + 18 * LINE
+SLOTS = SEGMENTS + 20 * LINE
 LARGE = bytes(100_000)
 
 Words = mmap.mmap
@@ -89,7 +89,7 @@ def test_a_writer_refuses_an_impossible_count(arena: Arena, words: Words, consum
     [
         (SLOTS, 7, "<Q", "another message"),
         (SLOTS + 12, 2, "<I", "table of buffers"),
-        (SLOTS + 16, 18, "<I", "segment that cannot exist"),
+        (SLOTS + 16, 20, "<I", "segment that cannot exist"),
         (SLOTS + 16, 5, "<I", "not handed to this reader"),
         (SLOTS + 24, 2**64 - 8, "<Q", "out of its slot"),
         (SLOTS + 32, 257, "<Q", "out of its slot"),

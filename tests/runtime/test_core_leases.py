@@ -203,7 +203,7 @@ def test_a_reservation_that_was_dropped_is_free_again(arena: Arena) -> None:
 
 def test_reservations_that_are_kept_are_limited(arena: Arena) -> None:
     writer = arena.writer(0)
-    kept = [writer.reserve(LARGE, timeout=0) for _ in range(18)]
+    kept = [writer.reserve(LARGE, timeout=0) for _ in range(20)]  # two for each slot, and 16
     with pytest.raises(ChannelTimeout, match="the writer keeps reserved arrays") as caught:
         writer.reserve(LARGE, timeout=0.01)
     assert caught.value.holders == ()

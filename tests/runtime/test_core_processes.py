@@ -87,7 +87,7 @@ except _core.ChannelClosed as error:
 
 BLOCKED_BY_LEASE = """
 writer = arena.writer(0)
-kept = [writer.reserve(1 << 20) for _ in range(18)]
+kept = [writer.reserve(1 << 20) for _ in range(20)]
 arena.set_state(0, 1)
 try:
     writer.write(0, b"", [b"x" * 100_000])

@@ -13,12 +13,13 @@
 #include <system_error>
 
 #include "errors.h"
+#include "pages.h"
 
 namespace cgc {
 namespace {
 
 constexpr std::int32_t kDefaultSpinMicroseconds = 50;  // measured: docs/decisions.md, "Shared-memory channel"
-constexpr std::uint32_t kSpareSegments = 16;           // beyond one a slot: room for leases
+constexpr std::uint32_t kSpareSegments = 16;           // beyond those of messages under way: room for leases
 constexpr std::uint64_t kLargeSegment = 2u << 20;      // from here offsets are multiples of the huge page
 
 std::uint64_t participants_offset(std::uint64_t rings) { return sizeof(ArenaHeader) + rings * sizeof(RingEntry); }
@@ -36,7 +37,7 @@ RingLayout layout_of(const RingShape& shape) {
                                 std::to_string(shape.slots));
   if (shape.slot_bytes > kMaxSlotBytes)
     throw std::invalid_argument("a slot has at most " + describe_bytes(kMaxSlotBytes));
-  return {shape.readers, shape.slots, shape.slots + std::max(kSpareSegments, shape.readers), shape.slot_bytes};
+  return {shape.readers, shape.slots, kSegmentsPerSlot * shape.slots + std::max(kSpareSegments, shape.readers), shape.slot_bytes};
 }
 
 std::uint64_t random_cookie() {
@@ -304,9 +305,19 @@ std::shared_ptr<Mapping> Arena::map_segment(std::uint64_t offset, std::uint64_t 
   if (mapping && mapping->size() == capacity && (mapping->writable() || access == Mapping::Access::kReadOnly))
     return mapping;
   mapping = std::make_shared<Mapping>(file_.descriptor(), offset, capacity, access);
+  if (lists_pages_.load(std::memory_order_relaxed)) list_pages(mapping);
   known = mapping;
   std::erase_if(segments_, [](const auto& item) { return item.second.expired(); });
   return mapping;
+}
+
+bool Arena::offer_pages() noexcept {
+  if (geometry_.max_bytes != 0) return false;
+  // Before this process maps what it could register. seq_cst: the writer that sees our bit cleared in a segment, which
+  // it is about to drop, sees this too.
+  header_->pages_offered.store(1, std::memory_order_seq_cst);
+  lists_pages_.store(true, std::memory_order_relaxed);
+  return true;
 }
 
 std::shared_ptr<Mapping> Arena::map_copy(std::uint64_t offset, std::uint64_t bytes) const {

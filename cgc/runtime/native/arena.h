@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -88,6 +89,11 @@ class Arena {
   bool can_ever_have(std::uint64_t bytes) const noexcept;
   // Map a segment, or share this process's mapping of it. Throws Corrupt when the range is not one of the file.
   std::shared_ptr<Mapping> map_segment(std::uint64_t offset, std::uint64_t capacity, Mapping::Access access);
+  // Let devices of this process register the pages of segments (pages.h) that it maps from now on. False, and nothing
+  // is done, for an arena with a limit: what waits for its device keeps segments longer than the limit may allow.
+  bool offer_pages() noexcept;
+  // Whether any process has: then a range that was dropped is not to be restored, for devices still have its old pages.
+  bool pages_offered() const noexcept { return header_->pages_offered.load(std::memory_order_seq_cst) != 0; }
   // A private copy-on-write mapping of whole pages, which lie in a segment that is mapped already.
   std::shared_ptr<Mapping> map_copy(std::uint64_t offset, std::uint64_t bytes) const;
 
@@ -109,6 +115,7 @@ class Arena {
   std::vector<Ring> rings_;
   std::mutex segments_mutex_;
   std::map<std::uint64_t, std::weak_ptr<Mapping>> segments_;
+  std::atomic<bool> lists_pages_{false};
 };
 
 // The one user of a rank or of the writer's side: throws std::logic_error while a living process has it.

@@ -21,6 +21,7 @@
 #include "blocks.h"
 #include "errors.h"
 #include "gil.h"
+#include "pages.h"
 #include "reader.h"
 #include "writer.h"
 
@@ -271,6 +272,34 @@ std::unique_ptr<PyReader> open_reader(std::shared_ptr<Arena> arena, std::uint32_
   return std::make_unique<PyReader>(std::move(arena), ring, rank);
 }
 
+// ---- pages that a device registers ---------------------------------------------------------------------------------
+
+nb::object pages_of(nb::handle buffer) {
+  Buffers held(1);
+  held.add(buffer, "buffer");
+  const auto [data, size] = held.bytes().front();
+  const std::shared_ptr<Mapping> mapping = find_pages(data, size);
+  if (!mapping) return nb::none();
+  const auto offset = static_cast<const std::byte*>(data) - mapping->data();
+  return nb::make_tuple(reinterpret_cast<std::uintptr_t>(mapping->data()), offset);
+}
+
+nb::object keep_pages_of(nb::handle buffer) {
+  Buffers held(1);
+  held.add(buffer, "buffer");
+  const auto [data, size] = held.bytes().front();
+  const std::shared_ptr<Mapping> mapping = find_pages(data, size);
+  if (!mapping) throw std::invalid_argument("the buffer does not lie in a segment of an arena that offers its pages");
+  keep_pages(*mapping);
+  return memoryview_of({mapping->data(), mapping->size(), mapping->writable(), nullptr, nullptr});
+}
+
+std::vector<std::uintptr_t> wait_for_retired_pages(double timeout) {
+  const Waiting waiting = waiting_for(timeout);
+  const GilRelease released;
+  return retired_pages(waiting.deadline);
+}
+
 // ---- errors -------------------------------------------------------------------------------------------------------
 
 void raise(PyObject* type, const char* what, std::initializer_list<std::pair<const char*, nb::object>> attributes) {
@@ -345,7 +374,8 @@ void add_classes(nb::module_& module) {
       .def("state", &Arena::state, "participant"_a)
       .def("wait_state", &wait_state, "participant"_a, "state"_a, "timeout"_a)
       .def("writer", &open_writer, "ring"_a)
-      .def("reader", &open_reader, "ring"_a, "rank"_a);
+      .def("reader", &open_reader, "ring"_a, "rank"_a)
+      .def("offer_pages", &Arena::offer_pages);
 }
 
 }  // namespace
@@ -358,6 +388,10 @@ NB_MODULE(_core, module) {
   cgc::bind_block(module);
   cgc::add_classes(module);
   module.def("map_private", &cgc::map_private, nb::arg("view"));
+  module.def("pages_of", &cgc::pages_of, nb::arg("buffer"));
+  module.def("keep_pages", &cgc::keep_pages_of, nb::arg("buffer"));
+  module.def("retired_pages", &cgc::wait_for_retired_pages, nb::arg("timeout") = -1.0);
+  module.def("unmap_pages", &cgc::unmap_pages, nb::arg("address"));
   module.attr("ArenaHandle") = nb::handle(reinterpret_cast<PyObject*>(&PyTuple_Type));  // an alias in the stub
   module.def("memcpy_threshold", [] { return cgc::kViewBytes; });
 }

@@ -20,6 +20,8 @@
 //      reservations of       free ──writer: gives the pages back, capacity = 0──▶ absent
 //      the writer)           absent ──writer: reserves a range, sets offset and capacity──▶ free
 //
+//   pages_offered (anybody)  0 ──a device may register pages──▶ 1, for ever
+//
 //   closed (anybody)         0 ──compare-and-swap──▶ kClosedFlag | code | culprit, for ever
 //
 //   Event                    a waiter adds itself to `sleepers`, reads `sequence`, checks its condition, and sleeps
@@ -47,7 +49,7 @@ namespace cgc {
 
 constexpr std::size_t kLine = 64;  // what shares a line shares its misses: words of different owners are on own lines
 constexpr std::uint64_t kMagic = 0x616e657261636763;  // "cgcarena"
-constexpr std::uint32_t kLayoutVersion = 1;
+constexpr std::uint32_t kLayoutVersion = 2;
 
 constexpr std::uint32_t kHolderWords = 6;
 constexpr std::uint32_t kWriterRank = kHolderWords * 64 - 1;  // the bit of the writer's own reservations
@@ -61,6 +63,9 @@ constexpr std::uint64_t kMaxFileBytes = 1ull << 62;  // sums of checked sizes st
 // From this size a part of a message goes to a segment and is handed out as a view; smaller ones lie in the slot (where
 // it has room) and are copied. Measured: docs/decisions.md, "Shared-memory channel".
 constexpr std::uint64_t kViewBytes = 4 * 1024;
+
+// A message under way has one segment for what is copied, and one for what was written where it is sent from.
+constexpr std::uint32_t kSegmentsPerSlot = 2;
 
 constexpr std::uint64_t kClosedFlag = 1ull << 63;
 constexpr std::uint32_t kInSlot = 0xffffffffu;  // Part::segment of what lies in the slot itself
@@ -89,6 +94,7 @@ struct ArenaHeader {
   ArenaGeometry geometry;
   alignas(kLine) std::atomic<std::uint64_t> closed;         // 0, or kClosedFlag | code (31 bits) << 32 | culprit
   alignas(kLine) std::atomic<std::uint64_t> file_end;       // where the next segment goes
+  std::atomic<std::uint64_t> pages_offered;                 // from 1 on no range of the file is used twice
   alignas(kLine) std::atomic<std::uint64_t> segment_bytes;  // reserved for segments of all rings
 };
 static_assert(offsetof(ArenaHeader, closed) == 1 * kLine);

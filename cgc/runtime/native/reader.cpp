@@ -17,8 +17,8 @@ Reader::Reader(std::shared_ptr<Arena> arena, std::uint32_t ring, std::uint32_t r
   // relaxed: the claim has synchronised with the last reader of this rank, and nobody else moves the word.
   consumed_ = ring_.readers[rank].consumed.load(std::memory_order_relaxed);
   published_ = consumed_;
-  // What lies in the spare segments may stay leased by all readers at once, and leaves one segment a slot.
-  most_leases_ = (ring_.layout.segments - ring_.layout.slots) / ring_.layout.readers;
+  // What lies in the spare segments may stay leased by all readers at once, and leaves the slots their segments.
+  most_leases_ = (ring_.layout.segments - kSegmentsPerSlot * ring_.layout.slots) / ring_.layout.readers;
   mappings_.resize(ring_.layout.segments);
 }
 
@@ -128,11 +128,26 @@ std::uint32_t Reader::use_of(std::uint32_t segment) {
   Cached& cached = mappings_[segment];
   if (!cached.mapping || cached.offset != offset || cached.mapping->size() != capacity) {
     cached.mapping = nullptr;
+    forget_dropped();
     cached.mapping = arena_->map_segment(offset, capacity, Mapping::Access::kReadOnly);
     cached.offset = offset;
   }
   uses_.push_back({segment, nullptr});
   return static_cast<std::uint32_t>(uses_.size() - 1);
+}
+
+// A mapping whose pages a device has registered keeps them, also when their writer has given them up.
+void Reader::forget_dropped() noexcept {
+  for (std::uint32_t index = 0; index < mappings_.size(); ++index) {
+    Cached& cached = mappings_[index];
+    const bool open = std::any_of(uses_.begin(), uses_.end(), [&](const Use& use) { return use.segment == index; });
+    if (!cached.mapping || open) continue;
+    // relaxed: where these words are not ours to read, the worst is a mapping that must be made again.
+    const SegmentLine& line = ring_.segments[index];
+    const bool current = line.offset.load(std::memory_order_relaxed) == cached.offset &&
+                         line.capacity.load(std::memory_order_relaxed) == cached.mapping->size();
+    if (!current) cached.mapping = nullptr;
+  }
 }
 
 void Reader::throw_corrupt(const std::string& what) const {

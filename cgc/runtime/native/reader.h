@@ -61,6 +61,7 @@ class Reader {
   bool arrived();
   View view_of(const Part& part, const std::byte* payload);
   std::uint32_t use_of(std::uint32_t segment);
+  void forget_dropped() noexcept;
   [[noreturn]] void throw_corrupt(const std::string& what) const;
 
   std::shared_ptr<Arena> arena_;

@@ -181,6 +181,7 @@ void SegmentPool::add_to_rotation(std::uint32_t& index) {
 
 void SegmentPool::create(std::uint32_t index, std::uint64_t capacity) {
   std::uint64_t offset;
+  if (arena_->pages_offered()) holes_.clear();
   const auto hole =
       std::find_if(holes_.begin(), holes_.end(), [&](const auto& range) { return range.second == capacity; });
   if (hole != holes_.end()) {

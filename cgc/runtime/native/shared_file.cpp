@@ -16,6 +16,7 @@
 
 #include "errors.h"
 #include "memory_limit.h"
+#include "pages.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U  // Linux 6.3
@@ -69,7 +70,9 @@ Mapping::Mapping(int descriptor, std::uint64_t offset, std::size_t bytes, Access
   data_ = static_cast<std::byte*>(address);
 }
 
-Mapping::~Mapping() { munmap(data_, bytes_); }
+Mapping::~Mapping() {
+  if (!listed_ || may_unmap_pages(*this)) munmap(data_, bytes_);
+}
 
 SharedFile SharedFile::create(std::uint64_t bytes) {
   const int descriptor = create_memfd();

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace cgc {
@@ -16,6 +17,7 @@ constexpr std::uint64_t kFileAlignment = 64 * 1024;
 // Bytes as a person reads them: "64.0 MiB (67108864 bytes)".
 std::string describe_bytes(std::uint64_t bytes);
 
+// Unmapped with its last user, or later: see pages.h.
 class Mapping {
  public:
   enum class Access { kReadOnly, kReadWrite, kCopyOnWrite };
@@ -31,9 +33,15 @@ class Mapping {
   bool writable() const noexcept { return writable_; }
 
  private:
+  friend void list_pages(const std::shared_ptr<Mapping>& mapping);
+  friend void keep_pages(Mapping& mapping) noexcept;
+  friend bool may_unmap_pages(const Mapping& mapping) noexcept;
+
   std::byte* data_;
   std::size_t bytes_;
   bool writable_;
+  bool listed_ = false;
+  std::atomic<bool> kept_{false};
 };
 
 // A memfd, mode 0600, sealed against shrinking: once a range was seen to lie within the file, it stays so, and no
