@@ -1,10 +1,11 @@
 """
-Measures what cgc's transfers between host and device cost, against bare copies of torch, and a graph that uses them.
+Measures what cgc's transfers between host and device cost, against bare copies of torch, and a graph that uses them;
+how long a hand-over by CUDA IPC takes; and, where there are two GPUs, NCCL between them against a bare ncclSend.
 
     python -m tools.bench.gpu [--device cuda] [--size BYTES]... [--json FILE]
 
 Rounds of cgc and of the bare copy alternate in one run. `--device cpu` runs the same code where there is no GPU, to see
-that it works; its figures mean nothing. Needs PyTorch, and one GPU for everything.
+that it works, without the last two; its figures mean nothing. Needs PyTorch, one GPU, and CuPy for NCCL.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ray.dag import InputNode
 import cgc
 from cgc.runtime.accelerators.base import Accelerator, find
 from cgc.runtime.accelerators.transfers import Transfers
+from tools.bench.gpu_peers import ipc_us, nccl_gbs
 from tools.bench.measure import start_ray
 
 MIB = 1 << 20
@@ -64,8 +66,28 @@ def main() -> None:
         figures.append({"nbytes": nbytes, **copies, "graph_ms": _graph_ms(peers, nbytes, options.device)})
         ways = ", ".join(f"{name} {value:.1f} GB/s" for name, value in copies.items())
         print(f"{nbytes / MIB:8.2f} MiB: {ways}; two hops of a graph {figures[-1]['graph_ms']:.2f} ms", flush=True)
+    if options.device == "cuda":
+        figures += _between_devices(peers, options.size or SIZES)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2), encoding="utf-8")
+
+
+def _between_devices(peers: list[Any], sizes: list[int]) -> list[dict[str, Any]]:
+    """Figures of `gpu_peers`, a line each."""
+    for peer in peers:
+        ray.kill(peer)  # its half of a device is wanted
+    found: list[dict[str, Any]] = []
+    latency = ipc_us(MIB, 0.5)
+    found.append({"nbytes": MIB, "ipc_us": latency})
+    print(f"CUDA IPC, 1 MiB: {', '.join(f'{name} {value:.0f} µs' for name, value in latency.items())}", flush=True)
+    if ray.cluster_resources().get("GPU", 0) < 2:
+        print("NCCL between devices: not measured, there is one GPU")
+        return found
+    for nbytes in sizes:
+        speeds = nccl_gbs(nbytes)
+        found.append({"nbytes": nbytes, **speeds})
+        print(f"{nbytes / MIB:8.2f} MiB: {', '.join(f'{name} {value:.1f} GB/s' for name, value in speeds.items())}")
+    return found
 
 
 def _ways(accelerator: Accelerator, nbytes: int) -> dict[str, Callable[[], None]]:

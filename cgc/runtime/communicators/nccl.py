@@ -28,7 +28,10 @@ from cgc.runtime.communicators.rendezvous import RayRendezvous
 if TYPE_CHECKING:
     import torch
 
-CUPY_IS_MISSING = "nccl needs cupy with NCCL in the actor's environment: pip install 'cgc[gpu]'"
+CUPY_IS_MISSING = (
+    "nccl needs cupy with NCCL in the actor's environment: pip install 'cgc[gpu]', or 'cgc[gpu-cuda12]' where torch is "
+    "built for CUDA 12"
+)
 
 _TYPES = {
     "int8": "NCCL_INT8",

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from ray.dag import InputNode, MultiOutputNode
-from ray.experimental.collective import allreduce
 
 import cgc
 from cgc import abstract_actor
@@ -75,6 +74,9 @@ def test_messages_larger_than_slots_fill_them(tmp_path):
 
 
 def test_collectives_go_around_a_ring():
+    pytest.importorskip("torch", reason="Ray's collectives need PyTorch")
+    from ray.experimental.collective import allreduce
+
     actors = [abstract_actor("Stage", f"a{number}", devices=[f"gpu:{number}"]) for number in range(4)]
     profile = CostModel(object_bytes=4000)
     with InputNode() as inp:
