@@ -29,7 +29,7 @@ def link_arguments(operation: Call, method: Callable[..., Any], registers: Regis
         return call_with_one_register
 
     given = [*arguments, *(argument for _, argument in operation.kwargs)]
-    sources = [register for argument in given for register in _registers_of(argument)]
+    sources = [register for argument in given for register in registers_of(argument)]
     if any(isinstance(argument, Container) for argument in given):
         return _call_with_containers(operation, method, registers, sources)
     positional, positional_holes = _template(arguments)
@@ -99,12 +99,13 @@ def _like(like: Any, entries: Sequence[tuple[str, Callable[[], Any]]]) -> Any:
     return made
 
 
-def _registers_of(argument: Argument) -> Iterator[int]:
+def registers_of(argument: Argument) -> Iterator[int]:
+    """The registers that an argument is made of."""
     if isinstance(argument, Register):
         yield argument.index
     elif isinstance(argument, Container):
         for item in argument.items:
-            yield from _registers_of(item)
+            yield from registers_of(item)
 
 
 def _template(arguments: Sequence[Argument]) -> tuple[list[Any], list[tuple[int, int]]]:

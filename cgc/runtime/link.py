@@ -9,6 +9,7 @@ A step takes no arguments; it works on the registers that were bound into it. Er
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cgc.runtime import _core, ray_internals, serialization
@@ -30,6 +31,7 @@ from cgc.runtime.program import (
     Write,
 )
 from cgc.runtime.task_errors import ErrorValue
+from cgc.runtime.uses import channel_taking, goes_to_the_device
 
 if TYPE_CHECKING:
     from cgc.runtime.accelerators.base import Accelerator
@@ -67,51 +69,91 @@ def link(
     Raises AttributeError for a method that the actor does not have, ImportError where communicators need PyTorch.
     """
     registers: Registers = [None] * program.registers
-    channels = {channel.name: channel for channel in program.channels}
     names = ValueNames(program)
     tensor_links = None if groups is None else _tensor_links(program, arena, groups, registers)
-    crossing = _crossing(program, accelerator)
-    lending = _lending(program, channels, arena, crossing)
-    endings = [] if endings is None else endings
-    if lending is not None:
-        endings.append(lending.leave)
-    # One of each for a channel, which counts its messages, however many operations take turns on it.
-    readers: dict[str, _core.Reader] = {}
-    writers = {} if writers is None else writers
+    ends = _Ends(
+        program,
+        arena,
+        _crossing(program, accelerator),
+        {} if writers is None else writers,
+        [] if endings is None else endings,
+    )
     steps: list[Step] = []
     for operation in program.operations:
         if tensor_links is not None and (step := tensor_links.link(operation)) is not None:
             steps.append(step)
         elif isinstance(operation, Read):
-            channel = channels[operation.channel]
-            if lending is not None and channel.returns:
-                borrower = lending.borrower(channel)
-                step = lending.inside(_link_read(operation, borrower, registers, names), borrower)
-                steps.append(step if crossing is None else _link_inside(step, crossing))
-                continue
-            reader = readers.get(channel.name)
-            if reader is None:
-                reader = readers[channel.name] = arena.reader(channel.index, channel.readers.index(program.actor))
-            step = _link_read(operation, reader, registers, names)
-            steps.append(step if crossing is None else _link_inside(step, crossing))
+            steps.append(ends.reading(operation, partial(_link_read, operation, registers=registers, names=names)))
         elif isinstance(operation, Call):
             steps.append(_link_call(operation, instance, registers))
         elif isinstance(operation, Write):
-            channel = channels[operation.channel]
-            writer = writers.get(channel.name)
-            if writer is None:
-                writer = writers[channel.name] = arena.writer(channel.index)
+            writer, slots, encoder = ends.writing(operation)
             write = writer.write if noting is None else noting(writer.write)
-            keeper = OfferKeeper(writer, channel.slots)
-            encoder = _encoder(crossing)
-            if lending is not None and channel.returns:
-                encoder = lending.encoder(channel, writer)
-            steps.append(_link_write(operation, write, keeper, registers, names, encoder))
-        elif isinstance(operation, Copy) and crossing is not None:
-            steps.append(_link_copy(operation, crossing, registers, names))
+            steps.append(_link_write(operation, write, OfferKeeper(writer, slots), registers, names, encoder))
+        elif isinstance(operation, Copy) and ends.crossing is not None:
+            steps.append(_link_copy(operation, ends.crossing, registers, names, ends.room_after(operation)))
         else:
             raise TypeError(f"program @{program.actor}: {type(operation).__name__} is an operation of the driver")
     return steps
+
+
+class _Ends:
+    """The actor's ends of channels in shared memory: one for a channel, however many operations take turns on it."""
+
+    def __init__(
+        self,
+        program: Program,
+        arena: _core.Arena,
+        crossing: Crossing | None,
+        writers: dict[str, _core.Writer],
+        endings: list[Step],
+    ) -> None:
+        self.crossing = crossing
+        self._program = program
+        self._arena = arena
+        self._channels = {channel.name: channel for channel in program.channels}
+        self._readers: dict[str, _core.Reader] = {}
+        self._writers = writers
+        self._endings = endings
+        self._pages = crossing is not None and arena.offer_pages()
+        self._lending = _lending(program, self._channels, arena, crossing)
+        if crossing is not None:
+            endings.append(crossing.end)
+        if self._lending is not None:
+            endings.append(self._lending.leave)
+
+    def reading(self, operation: Read, link_read: Callable[[Readable], Step]) -> Step:
+        """The step of a read; `link_read` makes the part of it that takes a message from a reader."""
+        channel = self._channels[operation.channel]
+        if self._lending is not None and channel.returns:
+            borrower = self._lending.borrower(channel)
+            step, in_place = self._lending.inside(link_read(borrower), borrower), False
+        else:
+            reader = self._readers.get(channel.name)
+            if reader is None:
+                rank = channel.readers.index(self._program.actor)
+                reader = self._readers[channel.name] = self._arena.reader(channel.index, rank)
+            step, in_place = link_read(reader), self._pages and goes_to_the_device(self._program, operation)
+        return step if self.crossing is None else _link_inside(step, self.crossing, in_place)
+
+    def writing(self, operation: Write) -> tuple[_core.Writer, int, serialization.Encoder]:
+        """What a write needs: the writer of its channel, the slots of that, and what encodes values for it."""
+        channel = self._channels[operation.channel]
+        writer = self._writer(channel)
+        if self._lending is not None and channel.returns:
+            return writer, channel.slots, self._lending.encoder(channel, writer)
+        return writer, channel.slots, _encoder(self.crossing, writer if self._pages else None, self._endings)
+
+    def room_after(self, operation: Copy) -> _core.Writer | None:
+        """The writer of the channel that takes the result of a copy, if that can lie in its memory from the start."""
+        taking = channel_taking(self._program, operation.into) if self._pages else None
+        channel = None if taking is None else self._channels[taking]
+        return None if channel is None or channel.communicator or channel.returns else self._writer(channel)
+
+    def _writer(self, channel: ChannelSpec) -> _core.Writer:
+        if channel.name not in self._writers:
+            self._writers[channel.name] = self._arena.writer(channel.index)
+        return self._writers[channel.name]
 
 
 class ValueNames:
@@ -207,26 +249,42 @@ def _lending(
     return LendingLinks(program.actor, channels, arena, crossing)
 
 
-def _encoder(crossing: Crossing | None) -> serialization.Encoder:
+def _encoder(crossing: Crossing | None, writer: _core.Writer | None, endings: list[Step]) -> serialization.Encoder:
+    """The encoder of a channel; `writer` is its own if arrays of the device may be put where they are sent from."""
     if crossing is None:
         return serialization.Encoder()
-    from cgc.runtime.accelerators.crossing import CrossingEncoder
+    from cgc.runtime.accelerators.crossing import CrossingEncoder, room_of
 
-    return CrossingEncoder(crossing)
+    encoder = CrossingEncoder(crossing, None if writer is None else room_of(writer))
+    endings.append(encoder.end)
+    return encoder
 
 
-def _link_inside(step: Step, crossing: Crossing) -> Step:
+def _link_inside(step: Step, crossing: Crossing, in_place: bool) -> Step:
     """The step, with arrays that it reads put on the device if that is where they were made."""
+    reading = serialization.reading
 
     def read_onto_device() -> None:
-        with crossing:
-            step()
+        crossing.let_go()
+        reading.in_place = in_place
+        try:
+            with crossing:
+                step()
+        finally:
+            reading.in_place = False
 
     return read_onto_device
 
 
-def _link_copy(operation: Copy, crossing: Crossing, registers: Registers, names: ValueNames) -> Step:
-    move = crossing.to_host if operation.device == "cpu" else crossing.to_device
+def _link_copy(
+    operation: Copy, crossing: Crossing, registers: Registers, names: ValueNames, writer: _core.Writer | None
+) -> Step:
+    """The step of a copy; `writer` is that of the channel which takes its result, and which nobody else takes."""
+    from cgc.runtime.accelerators.crossing import room_of
+
+    room = None if writer is None else room_of(writer)
+    to_host = partial(crossing.to_host, room=room)
+    move = to_host if operation.device == "cpu" else crossing.to_device
     source, target, drop = operation.value, operation.into, operation.drop
     name = f"{operation}{on_actor(operation, names.actor)}"
 
@@ -243,7 +301,7 @@ def _link_copy(operation: Copy, crossing: Crossing, registers: Registers, names:
     return copy
 
 
-def _link_read(operation: Read, reader: Readable, registers: Registers, names: ValueNames) -> Step:
+def _link_read(operation: Read, reader: Readable, *, registers: Registers, names: ValueNames) -> Step:
     read = reader.read
     decoders = serialization.DECODERS
     name = f"{operation}{on_actor(operation, names.actor)}"

@@ -19,6 +19,7 @@ import importlib
 import marshal
 import pickle
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -258,6 +259,20 @@ DECODERS: dict[int, Callable[[Buffer, Sequence[Buffer]], Any]] = {
 
 REDUCERS: dict[type, Callable[[Any], Any]] = {}
 """Reducers of exact types, for objects anywhere in a value; NotImplemented leaves the object to pickle."""
+
+
+class _Reading(threading.local):
+    """
+    How this thread reads.
+
+    Attributes:
+        in_place: Tensors may be views of read-only memory: what takes them never writes.
+    """
+
+    in_place = False
+
+
+reading = _Reading()
 
 
 class _Sink:

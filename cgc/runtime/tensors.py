@@ -80,7 +80,11 @@ def rebuild_tensor(
     view = memoryview(buffer)
     if view.nbytes == 0:
         return torch.empty(shape, dtype=dtype, requires_grad=requires_grad)
-    owned = _core.map_private(view) if view.nbytes >= MAP_FROM else bytearray(view)
+    owned: serialization.Buffer
+    if serialization.reading.in_place:
+        owned = view
+    else:
+        owned = _core.map_private(view) if view.nbytes >= MAP_FROM else bytearray(view)
     tensor = torch.frombuffer(owned, dtype=dtype).reshape(shape)
     return tensor.requires_grad_() if requires_grad else tensor
 

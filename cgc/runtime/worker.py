@@ -85,7 +85,7 @@ def start_worker(instance: Any, order: WorkerOrder) -> int:
     home = Home(order.program, writers, arena.progress(order.participant))
     thread = threading.Thread(
         target=_serve,
-        args=(graph, steps, arena, order, groups, home, endings),
+        args=(graph, steps, endings, arena, order, groups, home),
         name=f"cgc-{graph}-{order.program.actor}",
         daemon=True,
     )
@@ -142,11 +142,11 @@ def _groups(order: WorkerOrder) -> WorkerGroups | None:
 def _serve(
     graph: str,
     steps: list[Step],
+    endings: list[Step],
     arena: _core.Arena,
     order: WorkerOrder,
     groups: WorkerGroups | None,
     home: Home,
-    endings: list[Step],
 ) -> None:
     """The thread: run until the arena is closed, then leave nothing behind."""
     participant = order.participant
@@ -181,7 +181,7 @@ def _serve(
     finally:
         watcher.forget(watch)
         steps.clear()
-        _finish(endings)
+        _finish(graph, endings)
         if groups is not None:
             groups.leave()
         with _lock:
@@ -206,13 +206,14 @@ def _run(steps: list[Step], progress: memoryview) -> None:
             step()
 
 
-def _finish(endings: list[Step]) -> None:
-    """Call what ends the graph here; a failure of a device must not keep the others from knowing that it has ended."""
+def _finish(graph: str, endings: list[Step]) -> None:
+    """What steps have left to be done; a device that has failed does not stop the others from being told."""
     for end in endings:
         try:
             end()
         except Exception:
-            logger.exception("a graph could not be ended properly")
+            logger.exception("graph %s: the device has failed", graph)
+    endings.clear()
 
 
 def _is_closed_within(arena: _core.Arena, timeout: float) -> bool:

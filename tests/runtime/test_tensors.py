@@ -14,7 +14,7 @@ from tests.runtime.test_serialization import Ring
 
 torch = pytest.importorskip("torch")
 
-from cgc.runtime import ray_internals, tensors  # noqa: E402 - needs torch
+from cgc.runtime import _core, ray_internals, serialization, tensors  # noqa: E402 - needs torch
 
 DTYPES = [
     torch.float32,
@@ -142,3 +142,19 @@ assert "torch" not in sys.modules, "torch"
 assert "xdsl" not in sys.modules, "xdsl"
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_tensors_that_only_a_device_reads_are_views_of_the_channel() -> None:
+    arena = _core.Arena.create([(1, 2, 1024)], 0)
+    assert arena.offer_pages()
+    writer, reader = arena.writer(0), arena.reader(0, 0)
+    sent = torch.arange(10_000)
+    for in_place in (True, False):
+        writer.write(*serialization.Encoder().encode(sent))
+        serialization.reading.in_place = in_place
+        try:
+            arrived = serialization.decode(*reader.read())
+        finally:
+            serialization.reading.in_place = False
+        assert torch.equal(arrived, sent)
+        assert (_core.pages_of(arrived.numpy()) is not None) is in_place

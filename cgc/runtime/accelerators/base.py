@@ -113,7 +113,11 @@ class Accelerator(Protocol):
         """New pinned memory."""
 
     def pin(self, view: memoryview) -> PinnedMemory:
-        """Pin memory that exists, e.g. a channel's, until the result's `release`."""
+        """
+        Pin memory that exists, e.g. a channel's, until the result's `release`, which any thread may call.
+
+        Raises RuntimeError where the device cannot; then callers copy once more. See `pages`.
+        """
 
     def copy_in(self, target: Array, source: PinnedMemory, offset: int = 0) -> None:
         """Queue a copy of the source's bytes from `offset` on, as many as the target has, on the current stream."""

@@ -1,10 +1,13 @@
 """
 How the arrays of an actor cross between its device and the host: the actor's end of `shm` tensors, and `cgc.copy`.
 
-Out: arrays anywhere in a value that is sent through host memory are copied to pinned memory beside the computation, all
-of them at once; the host waits, once for a message, before the channel takes them. In: each array is put into pinned
-memory, which gives the channel its memory back, and copied to the device on a stream of its own; only what is queued
-for computation later waits for it.
+Out: arrays anywhere in a value that is sent through host memory are copied beside the computation, all of them at once,
+into memory that is reserved in the channel, from which they are sent as they are; the host waits, once for a message.
+In: each array is copied to the device straight from the channel's memory, on a stream of its own; only what is queued
+for computation later waits for it, and the channel has its memory back when the copy has completed.
+
+Both need the channel's pages registered (`pages`). Where they are not, the arrays take one copy more, by way of pinned
+memory.
 
 An array arrives where it was made, on a device, if the receiver has one, and else on the host. What the user asks for
 beyond that is a `cgc.copy` in the graph, done by `to_device` and `to_host`. On a channel that lends (see `lending`),
@@ -18,15 +21,32 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
 from types import TracebackType
 from typing import Any, Protocol
 
-from cgc.runtime import ray_internals, serialization
-from cgc.runtime.accelerators import base
+from cgc.runtime import _core, ray_internals, serialization
+from cgc.runtime.accelerators import base, pages
 from cgc.runtime.accelerators.base import Accelerator, Array, PinnedMemory
 from cgc.runtime.accelerators.transfers import Departure, Transfers
 from cgc.runtime.handover import CARRIED
 from cgc.runtime.task_errors import ErrorValue
+
+Room = Callable[[int], "memoryview | None"]
+"""Gives so many bytes of a channel, to be written once and sent; None where there are none now."""
+
+_ALIGNMENT = 64
+"""Bytes of which the places of arrays in reserved memory are multiples, as in the channel's own."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """A part of pinned memory, which somebody else releases."""
+
+    view: memoryview
+
+    def release(self) -> None: ...
 
 
 class Crossing:
@@ -40,6 +60,7 @@ class Crossing:
         self._find = find
         self._transfers: Transfers | None = None
         self._leaving: list[Departure] = []
+        self._left: dict[int, tuple[bytearray, Array]] = {}
         self._depth = 0
 
     def __enter__(self) -> None:
@@ -54,33 +75,47 @@ class Crossing:
             _thread.crossing = None
             self.settle()
 
-    def leave(self, array: Array) -> PinnedMemory:
-        """Begin to copy an array to the host; the memory may be read after `settle`."""
-        transfers = self._started()
-        whole = transfers.accelerator.contiguous(array)
-        memory = transfers.accelerator.pinned(int(whole.nbytes))
-        self._leaving.append(transfers.download(whole, memory))
-        return memory
+    def leave(self, array: Array) -> Any:
+        """A buffer that stands for the array in a message, until `fetch` puts the array's bytes in its place."""
+        stand_in = bytearray()
+        self._left[id(stand_in)] = stand_in, self._started().accelerator.contiguous(array)
+        return stand_in
+
+    def fetch(self, buffers: Sequence[Any], room: Room | None = None) -> list[Any]:
+        """The buffers of a message with those that `leave` gave replaced; may be read after `settle`."""
+        places = {n: self._left[id(each.obj)] for n, each in enumerate(buffers) if self._is_stand_in(each)}
+        memories = self._download([array for _, array in places.values()], room)
+        self._left.clear()
+        replaced = list(buffers)
+        for number, memory in zip(places, memories, strict=True):
+            replaced[number] = memory.view
+        return replaced
 
     def settle(self) -> None:
         """Wait until everything that leaves has been copied."""
         while self._leaving:
             self._leaving.pop().wait()
+        if self._transfers is not None:
+            self._transfers.let_go()  # else what was reserved would stay so until the next transfer
 
     def enter(self, source: Any, shape: Sequence[int], dtype: Any) -> Array:
         """Begin to copy bytes of the host to a new array, for use on the current stream."""
         transfers = self._started()
         octets = memoryview(source).cast("B")
-        memory = transfers.accelerator.pinned(octets.nbytes)
-        memory.view[:] = octets
-        return transfers.upload(memory, shape, dtype).wait()
+        place = pages.pinned(transfers.accelerator, octets)
+        if place is not None:
+            memory, offset = place
+            return transfers.upload(memory, shape, dtype, offset, lease=octets).wait()
+        staging = transfers.accelerator.pinned(octets.nbytes)
+        staging.view[:] = octets
+        return transfers.upload(staging, shape, dtype).wait()
 
-    def to_host(self, value: Any) -> Any:
-        """The value with its arrays on the host."""
+    def to_host(self, value: Any, room: Room | None = None) -> Any:
+        """The value with its arrays on the host, in memory of `room` if there is some."""
         accelerator = self._started().accelerator
 
         def move(arrays: Sequence[Array]) -> list[Any]:
-            memories = [self.leave(array) for array in arrays]
+            memories = self._download([accelerator.contiguous(array) for array in arrays], room)
             self.settle()
             return [
                 _alike(accelerator.host_array(memory, tuple(array.shape), array.dtype), array)
@@ -111,6 +146,41 @@ class Crossing:
         """The actor's. Raises what `Accelerator.device` does if Ray has given it none."""
         return self._started().accelerator
 
+    def let_go(self) -> None:
+        """Give back the channels' memory that copies have done with. Never blocks."""
+        if self._transfers is not None:
+            self._transfers.let_go()
+
+    def end(self) -> None:
+        """Wait for all copies: their memory is unmapped soon."""
+        if self._transfers is not None:
+            self._transfers.drain()
+
+    def _is_stand_in(self, buffer: Any) -> bool:
+        return type(buffer) is memoryview and id(buffer.obj) in self._left
+
+    def _download(self, arrays: Sequence[Array], room: Room | None) -> list[PinnedMemory]:
+        """Begin to copy contiguous arrays to the host: into one piece of room, or else to pinned memory."""
+        if not arrays:
+            return []
+        transfers = self._started()
+        accelerator = transfers.accelerator
+        starts = [0, *accumulate(_aligned(int(array.nbytes)) for array in arrays)]
+        reserved = room(starts[-1]) if room is not None and pages.can_pin(accelerator) else None
+        place = None if reserved is None else pages.pinned(accelerator, reserved)
+        memories: list[PinnedMemory] = []
+        for array, start in zip(arrays, starts):
+            memory: PinnedMemory
+            if place is None or reserved is None:
+                memory = accelerator.pinned(int(array.nbytes))
+                departure = transfers.download(array, memory)
+            else:
+                memory = _Part(reserved[start : start + int(array.nbytes)])
+                departure = transfers.download(array, place[0], place[1] + start, lease=reserved)
+            self._leaving.append(departure)
+            memories.append(memory)
+        return memories
+
     def _started(self) -> Transfers:
         if self._transfers is None:
             accelerator = self._find()
@@ -122,21 +192,50 @@ class Crossing:
 class CrossingEncoder(serialization.Encoder):
     """An encoder for values with arrays of a device."""
 
-    __slots__ = ("_crossing",)
+    __slots__ = ("_crossing", "_inside", "_room")
 
-    def __init__(self, crossing: Crossing) -> None:
+    def __init__(self, crossing: Crossing, room: Room | None = None) -> None:
+        """`room` is memory of the channel that the messages are for."""
         super().__init__()
         self._crossing = crossing
+        self._room = room
+        self._inside = False
 
     def encode(self, value: Any) -> serialization.Message:
-        with self._crossing:
+        if self._inside:
             return super().encode(value)
+        with self._crossing:
+            kind, blob, buffers = super().encode(value)
+            return kind, blob, self._crossing.fetch(buffers, self._room)
 
     def encode_many(
         self, values: Sequence[Any], replace: Callable[[int, Exception], ErrorValue]
     ) -> serialization.Message:
         with self._crossing:
-            return super().encode_many(values, replace)
+            self._inside = True
+            try:
+                kind, blob, buffers = super().encode_many(values, replace)
+            finally:
+                self._inside = False
+            return kind, blob, self._crossing.fetch(buffers, self._room)
+
+    def end(self) -> None:
+        """Let go of the channel: an encoder and its pickler refer to each other, and would keep it for long."""
+        self._room = None
+
+
+def room_of(writer: _core.Writer) -> Room:
+    """Memory of the channel that `writer` writes to, as far as there is some at once."""
+
+    def room(nbytes: int) -> memoryview | None:
+        if nbytes < _core.memcpy_threshold():  # then it goes to the slot
+            return None
+        try:
+            return writer.reserve(nbytes, 0.0)
+        except (_core.ChannelTimeout, _core.ChannelClosed, MemoryError):  # the write says why
+            return None
+
+    return room
 
 
 class Lends(Protocol):
@@ -185,10 +284,17 @@ def reduce_array(array: Array, device: str) -> Any:
             return _open_lent, (*place, bool(getattr(array, "requires_grad", False)))
     crossing = _thread.crossing
     if crossing is None:  # in the driver, or in an exception
-        with Crossing(lambda: base.find(device)) as _:
-            return reduce_array(array, device)
-    octets = pickle.PickleBuffer(crossing.leave(array).view)
-    return _arrive, (octets, tuple(array.shape), array.dtype, bool(getattr(array, "requires_grad", False)))
+        alone = Crossing(lambda: base.find(device))
+        with alone:
+            (octets,) = alone.fetch([memoryview(alone.leave(array))])
+    else:
+        octets = crossing.leave(array)
+    return _arrive, (
+        pickle.PickleBuffer(octets),
+        tuple(array.shape),
+        array.dtype,
+        bool(getattr(array, "requires_grad", False)),
+    )
 
 
 def _arrive(octets: Any, shape: tuple[int, ...], dtype: Any, requires_grad: bool) -> Any:
@@ -214,6 +320,10 @@ def _on_host(octets: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     from cgc.runtime import arrays
 
     return arrays.rebuild_array(octets, dtype, shape, "C")
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
 
 
 def _alike(moved: Any, array: Any) -> Any:

@@ -46,7 +46,11 @@ class RegisteredMemory:
         self._start = address - address % mmap.PAGESIZE
         length = -(-(address + self.view.nbytes - self._start) // mmap.PAGESIZE) * mmap.PAGESIZE
         flags = _REGISTER_READ_ONLY if self.view.readonly else 0
-        torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(self._start, length, flags))
+        try:
+            torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(self._start, length, flags))
+        except RuntimeError:
+            _forget_last_error()
+            raise
         self.release = weakref.finalize(self, _unregister, self._start)
 
 
@@ -146,6 +150,16 @@ def _host_tensor(view: memoryview) -> torch.Tensor:
 def _address_of(view: memoryview) -> int:
     """Where the bytes are; works for read-only memory, unlike `ctypes.from_buffer`."""
     return int(_host_tensor(view).data_ptr()) if view.nbytes else 0
+
+
+def _forget_last_error() -> None:
+    """
+    Let torch meet the error of a failed call of the driver here, instead of after the user's next kernel.
+
+    The runtime keeps it until somebody asks, as torch does after each launch.
+    """
+    with contextlib.suppress(RuntimeError):
+        torch.zeros(1, device="cuda")
 
 
 def _unregister(address: int) -> None:

@@ -77,7 +77,8 @@ class Transfers:
         self._sends = accelerator.new_stream()
         self._receives = accelerator.new_stream()
         self._collectives = accelerator.new_stream()
-        self._held: deque[tuple[Event, Any]] = deque()
+        self._uploading: deque[tuple[Event, Any]] = deque()
+        self._downloading: deque[tuple[Event, Any]] = deque()
 
     def upload(
         self, source: PinnedMemory, shape: Sequence[int], dtype: Any, offset: int = 0, lease: object = None
@@ -87,14 +88,18 @@ class Transfers:
             array = self.accelerator.empty(shape, dtype)
             self.accelerator.copy_in(array, source, offset)
         event = self._uploads.record_event()
-        self._held.append((event, (source, lease)))
+        self._uploading.append((event, (source, lease)))
         self.let_go()
         return Arrival(array, event, self.accelerator)
 
-    def download(self, array: Array, target: PinnedMemory, offset: int = 0) -> Departure:
-        """Copy a contiguous array to host memory, which is valid after `Departure.wait`."""
+    def download(self, array: Array, target: PinnedMemory, offset: int = 0, lease: object = None) -> Departure:
+        """
+        Copy a contiguous array to host memory, which is valid after `Departure.wait`.
+
+        `target` and `lease` are referred to until the copy has completed.
+        """
         return self._depart(
-            self._downloads, array, lambda: self.accelerator.copy_out(target, array, offset), holding=target
+            self._downloads, array, lambda: self.accelerator.copy_out(target, array, offset), holding=(target, lease)
         )
 
     def send(self, array: Array, start: Callable[[Array], None], ready: Event | None = None) -> Departure:
@@ -130,14 +135,16 @@ class Transfers:
 
     def let_go(self) -> None:
         """Release the host memory of copies that have completed. Never blocks."""
-        while self._held and self._held[0][0].query():
-            self._held.popleft()
+        for held in (self._uploading, self._downloading):  # each in the order of its stream
+            while held and held[0][0].query():
+                held.popleft()
 
     def drain(self) -> None:
         """Wait for all copies from and to host memory, e.g. before it is unmapped."""
-        while self._held:
-            event, _ = self._held.popleft()
-            event.synchronize()
+        for held in (self._uploading, self._downloading):
+            while held:
+                held[0][0].synchronize()
+                held.popleft()
 
     def _depart(
         self,
@@ -153,6 +160,6 @@ class Transfers:
         self.accelerator.keep_for(array, stream)
         event = stream.record_event()
         if holding is not None:
-            self._held.append((event, holding))
+            self._downloading.append((event, holding))
             self.let_go()
         return Departure(event)

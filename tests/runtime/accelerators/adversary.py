@@ -7,7 +7,8 @@ A device that does everything as badly as the rules of streams allow, so that wh
   the moment that its last reference is gone, except for streams that `keep_for` protects it from. Freed memory serves
   the next array of the stream that it belongs to, at once.
 - The host's end of an asynchronous copy is poison until the copy has run; the source is read when the copy runs.
-- A copy from or to memory that is not pinned is an error.
+- A copy from or to memory that is not pinned is an error, when it is queued and when it runs; so is memory that is
+  unmapped while it is pinned. Errors on streams and on threads of others are kept in the world's `violations`.
 
 A world with the same seed that is used in the same way by one thread does exactly the same. With `hosts` (threads that
 wait for each other through it) or `autonomous=True` (streams run on a thread of their own instead of only when the host
@@ -128,6 +129,7 @@ class World:
         self.streams: list[AdversarialStream] = []
         self.meetings: dict[tuple[int, int], tuple[deque[Meeting], deque[Meeting]]] = {}
         self.stopped = False
+        self.violations: list[str] = []
         self._random = random.Random(seed)
         self._starved: set[int] = set()
         self._thread = threading.Thread(target=self._run, daemon=True) if autonomous else None
@@ -147,6 +149,14 @@ class World:
                 assert not alone, "the host waits for something that no stream will ever do"
                 assert time.monotonic() < deadline, "no host has queued what this one waits for"
                 time.sleep(0.0001)  # another host has to queue its part
+
+    @contextmanager
+    def judged(self) -> Iterator[None]:
+        """Note what is violated where no caller would see it."""
+        try:
+            yield
+        except AssertionError as error:
+            self.violations.append(str(error))
 
     def drain(self) -> None:
         """Run everything that can run."""
@@ -251,6 +261,48 @@ class HostBuffer:
         self.octets = np.empty(0, np.uint8)
 
 
+class RegisteredBuffer(HostBuffer):
+    """Memory of somebody else that was pinned as it was found."""
+
+    def __init__(self, device: AdversarialDevice, view: memoryview) -> None:
+        super().__init__(view.cast("B"))
+        self._device = device
+        self._address = int(self.octets.ctypes.data)
+        self._mapping = mapping_at(self._address)
+        assert self._mapping, "memory that is not mapped cannot be pinned"
+        self.released = False
+        self.copies = 0
+        with device.world.lock:
+            device.registered.append(self)
+
+    def check(self) -> None:
+        """Raise AssertionError if a copy cannot be from or to this memory now."""
+        assert not self.released, "a copy from or to pages that are not registered any more"
+        assert mapping_at(self._address) == self._mapping, "memory was unmapped while it was registered"
+
+    def release(self) -> None:
+        with self._device.world.lock:
+            if self.released:
+                return
+            with self._device.world.judged():
+                assert self.copies == 0, "a registration has ended while a copy was under way"
+                self.check()
+            self.released = True
+            self._device.registered.remove(self)
+        super().release()
+
+
+def mapping_at(address: int) -> tuple[str, ...]:
+    """What the system says is mapped at an address: bounds, rights, offset, device and inode; nothing if nothing is."""
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        for line in maps:
+            fields = line.split(maxsplit=5)
+            first, _, end = fields[0].partition("-")
+            if int(first, 16) <= address < int(end, 16):
+                return fields[1], f"{int(fields[2], 16) + address - int(first, 16):x}", *fields[3:5]
+    return ()
+
+
 class AdversarialDevice:
     """One device of a world, with the interface of `Accelerator`."""
 
@@ -263,6 +315,9 @@ class AdversarialDevice:
         self._default = AdversarialStream(self, "compute")
         self._of_thread = threading.local()
         self._pool: dict[tuple[AdversarialStream, int], list[Block]] = {}
+        self.registered: list[RegisteredBuffer] = []
+        self.straight = 0  # copies from and to memory of somebody else
+        self.can_pin = True
 
     @property
     def _current(self) -> AdversarialStream:
@@ -317,27 +372,29 @@ class AdversarialDevice:
         return memoryview(array.reshape(-1).view(np.uint8))
 
     def host_array(self, memory: HostBuffer, shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
-        return memory.octets.view(dtype).reshape(shape)
+        return np.frombuffer(memory.view, np.uint8).view(dtype).reshape(shape)
 
     def pinned(self, nbytes: int) -> HostBuffer:
         return HostBuffer(memoryview(bytearray(nbytes)))
 
     def pin(self, view: memoryview) -> HostBuffer:
-        return HostBuffer(view)
+        if not self.can_pin:
+            raise RuntimeError("the limit on locked memory is reached")
+        return RegisteredBuffer(self, view)
 
     def copy_in(self, target: AdversarialArray, source: HostBuffer, offset: int = 0) -> None:
         assert isinstance(source, HostBuffer), "a copy from memory that is not pinned"
         block = target.block
         piece = source.octets[offset : offset + block.octets.size]
         self._current.push(lambda: block.octets.fill(POISON))
-        self._current.push(lambda: _assign(block.octets, piece))
+        self._current.push(self._checked(source, lambda: _assign(block.octets, piece)))
 
     def copy_out(self, target: HostBuffer, source: AdversarialArray, offset: int = 0) -> None:
         assert isinstance(target, HostBuffer), "a copy to memory that is not pinned"
         block = source.block
         piece = target.octets[offset : offset + block.octets.size]
         piece.fill(POISON)
-        self._current.push(lambda: _assign(piece, block.octets))
+        self._current.push(self._checked(target, lambda: _assign(piece, block.octets)))
 
     def make_communicator(self, actors: Sequence[Any]) -> Any:
         from tests.runtime.accelerators.post import (
@@ -351,6 +408,23 @@ class AdversarialDevice:
     def allocate(self, nbytes: int) -> Block:
         """Memory that was not used before."""
         return Block(np.full(nbytes, POISON, np.uint8))
+
+    def _checked(self, memory: HostBuffer, copy: Task) -> Task:
+        """The copy, with a look at the memory before and when it runs if it is somebody else's."""
+        if not isinstance(memory, RegisteredBuffer):
+            return copy
+        memory.check()
+        with self.world.lock:
+            memory.copies += 1
+            self.straight += 1
+
+        def checked() -> None:
+            memory.copies -= 1
+            with self.world.judged():
+                memory.check()
+                copy()
+
+        return checked
 
     def put(self, values: np.ndarray[Any, Any]) -> AdversarialArray:
         """Host values on the device, as a user's program would bring them there."""

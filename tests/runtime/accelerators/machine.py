@@ -49,7 +49,9 @@ from tests.runtime.accelerators.sharing import SharingDevice
 
 ZOO_FILE = Path(__file__).parents[3] / "tools" / "zoo" / "graphs.py"
 EXECUTIONS = 3
-SHAPE = (2, 3)
+SHAPES = [(2, 300), (2, 3), (2, 300)]
+"""Of each execution's arrays: large ones lie in segments of a channel, small ones in its slots."""
+
 DEADLINE = 30.0
 
 
@@ -136,7 +138,8 @@ def expected(name: str) -> list[list[np.ndarray]]:
 
 
 def input_of(execution: int) -> np.ndarray:
-    return np.arange(6, dtype=np.float64).reshape(SHAPE) + 10.0 * execution
+    shape = SHAPES[execution % len(SHAPES)]
+    return np.arange(shape[0] * shape[1], dtype=np.float64).reshape(shape) + 10.0 * execution
 
 
 class QueuedCommunicator:
@@ -207,6 +210,7 @@ class Machine:
             for thread in threads:
                 thread.join(DEADLINE)
         assert not self.failures, self.failures
+        assert not self.world.violations, self.world.violations
 
     def _value(self, outlets: Outlets, execution: int, output: int) -> Any:
         try:
@@ -221,7 +225,6 @@ class Machine:
         program = self.programs[actor]
         support(AdversarialArray, AdversarialDevice.name)
         device = SharingDevice(self.world, rank) if self.lent else AdversarialDevice(self.world, rank)
-        ends: list[Callable[[], None]] = []
         ranks = {symbol: number for number, symbol in enumerate(self.actors)}
         orders = {
             spec.name: JoinOrder(
@@ -232,8 +235,10 @@ class Machine:
             for spec in program.communicators
         }
         groups = WorkerGroups(orders, actor, device) if orders else None
+        endings: list[Callable[[], None]] = []
         try:
-            steps = link(program, _instance(actor, program), self.arena, groups, device, endings=ends)
+            arena = _core.Arena.attach(self.arena.handle)  # mappings of its own, as in a process of its own
+            steps = link(program, _instance(actor, program), arena, groups, device, endings=endings)
             if groups is not None:
                 groups.join(self.arena, rank + 1)
             for _ in range(EXECUTIONS):
@@ -248,7 +253,7 @@ class Machine:
             if groups is not None:
                 groups.leave()
             self.ended.wait(DEADLINE)  # what is lent is held for readers that have not begun until the graph has ended
-            for end in ends:
+            for end in endings:
                 end()
             self.arena.set_state(rank + 1, protocol.STATE_EXITED)
 

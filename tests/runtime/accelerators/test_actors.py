@@ -17,6 +17,7 @@ from cgc.runtime.program import DRIVER, Call, Program
 from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice, World
 from tests.runtime.accelerators.machine import EXECUTIONS, ZOO, compiled, compute, expected, input_of
 from tests.runtime.accelerators.post import driver_device
+from tests.runtime.core_peers import eventually
 
 DEADLINE = 60.0
 COUNT = 6
@@ -50,6 +51,14 @@ class Arithmetic:
     def make(self, value: float) -> Any:
         """An array on the device, in a value with something else."""
         return {"array": self.device.put(np.full((2, 2), float(value))), "text": "beside"}
+
+    def make_large(self, value: float) -> Any:
+        """An array that takes a segment of a channel."""
+        return {"array": self.device.put(np.full((100, 100), float(value)))}
+
+    def pinning(self) -> tuple[int, int, list[str]]:
+        """Copies straight from and to channels, registrations now, and rules that were broken."""
+        return self.device.straight, len(self.device.registered), self.world.violations if self.world else []
 
     def double(self, value: Any) -> Any:
         """Works for arrays of the device only."""
@@ -161,3 +170,25 @@ def test_an_error_travels_and_the_next_execution_is_right(actors: list[Any]) -> 
                     ray.get(ref, timeout=DEADLINE)
             else:
                 np.testing.assert_array_equal(ray.get(ref, timeout=DEADLINE)["array"], np.full((2, 2), 2 * value))
+
+
+def test_arrays_go_straight_from_device_to_channel_to_device(actors: list[Any]) -> None:
+    reset(actors, [{}] * COUNT, seed=5)
+    first, *others = actors[:3]
+    with InputNode() as inp:
+        plain = first.make_large.bind(inp)
+        hinted = first.make_large.bind(inp).with_tensor_transport("shm", device="gpu")
+        dag = MultiOutputNode([other.double.bind(each) for other in others for each in (plain, hinted)])
+    with cgc.compile(dag) as graph:
+        for value in range(20):
+            for result in ray.get(graph.execute(float(value)), timeout=DEADLINE):
+                np.testing.assert_array_equal(result["array"], np.full((100, 100), 2.0 * value))
+        straight = [copies for copies, *_ in ray.get([actor.pinning.remote() for actor in (first, *others)])]
+    assert straight == [40, 80, 80], "two off the first, two onto each other and two off it for the driver"
+
+    def registrations() -> list[int]:
+        found = ray.get([actor.pinning.remote() for actor in (first, *others)])
+        assert [broken for *_, broken in found] == [[], [], []]
+        return [number for _, number, _ in found]
+
+    eventually(lambda: registrations() == [0, 0, 0], "the registrations have ended with the graph")

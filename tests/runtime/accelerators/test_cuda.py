@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import ray
-import torch
 from ray.dag import InputNode, MultiOutputNode
 
 import cgc
+from cgc.runtime import _core
+from cgc.runtime.accelerators import pages
 from cgc.runtime.accelerators.base import Accelerator, find
 from cgc.runtime.accelerators.transfers import Transfers
 
+torch = pytest.importorskip("torch", reason="needs PyTorch for CUDA")
 pytestmark = pytest.mark.gpu
 
 MIB = 1 << 20
@@ -55,6 +57,32 @@ def test_memory_of_others_can_be_pinned(cuda: Accelerator) -> None:
         pinned.release()
         view.release()
         pinned.view.release()
+
+
+def test_a_tensor_goes_straight_from_a_channel_and_back(cuda: Accelerator) -> None:
+    arena = _core.Arena.create([(1, 2, 1024)], 0)
+    peer = _core.Arena.attach(arena.handle)
+    assert arena.offer_pages()
+    assert peer.offer_pages()
+    writer, reader = arena.writer(0), peer.reader(0, 0)
+    with cuda.on_device():
+        transfers = Transfers(cuda)
+        for step in range(20):
+            room = writer.reserve(MIB)
+            memory, offset = pages.pinned(cuda, room) or pytest.fail("a writer's pages were not registered")
+            made = torch.full((MIB,), step, dtype=torch.uint8, device="cuda")
+            transfers.download(made, memory, offset, lease=room).wait()
+            writer.write(0, b"", [room])
+            del room
+            transfers.let_go()
+            _, _, (view,) = reader.read()
+            place = pages.pinned(cuda, view)
+            if place is None:
+                pytest.skip("this device registers no read-only memory")
+            array = transfers.upload(place[0], (MIB,), torch.uint8, place[1], lease=view).wait()
+            del view
+            assert bool((array == step).all())
+        transfers.drain()
 
 
 def test_memory_is_not_used_again_too_early(cuda: Accelerator) -> None:

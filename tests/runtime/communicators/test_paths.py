@@ -220,4 +220,4 @@ def test_an_actor_without_gpu_is_asked_for_none(peers: list[Any], kind: str) -> 
 def test_nccl_without_cupy_names_the_extra(ray_session: None) -> None:
     actor = Peer.remote()
     message = ray.get(actor.join_nccl_without.remote("cupy", NcclCommunicator([actor])))
-    assert "pip install 'cgc[gpu]'" in message
+    assert "pip install 'cgc[gpu]', or 'cgc[gpu-cuda12]' where torch is built for CUDA 12" in message
