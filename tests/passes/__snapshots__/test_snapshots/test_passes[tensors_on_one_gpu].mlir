@@ -87,6 +87,8 @@ cgc.graph @tensors_on_one_gpu level = scheduled, max_inflight = 10 {
 // WhyNoOverlap: cuda_ipc: the receiver sees the sender's memory, and nothing is copied
 // WhyNoOverlap: shm: the actor itself copies messages through host memory
 
+// ----- after group-comm: unchanged
+
 // ----- after allocate-channels
 cgc.graph @tensors_on_one_gpu level = allocated, max_inflight = 10 {
   cgc.actor @driver driver on "n0"
@@ -126,24 +128,24 @@ cgc.graph @tensors_on_one_gpu level = allocated, max_inflight = 10 {
 
 // ----- after emit-programs: unchanged
 
-// program @driver of tensors_on_one_gpu (v1)  registers=2
+// program @driver of tensors_on_one_gpu (v2)  registers=2
 //   0  r0 = input
 //   1  write c0 r0    drop r0
 //   2  r1 = read c3
 //   3  output r1
 //
-// program @a of tensors_on_one_gpu (v1)  registers=2  device=gpu
+// program @a of tensors_on_one_gpu (v2)  registers=2  device=gpu
 //   0  r0 = read c0
 //   1  r1 = call fwd(r0)    drop r0
 //   2  write c1 r1    drop r1
 //
-// program @b of tensors_on_one_gpu (v1)  registers=3  device=gpu
+// program @b of tensors_on_one_gpu (v2)  registers=3  device=gpu
 //   0  r0 = read c1
 //   1  r1 = call fwd(r0)    drop r0
 //   2  r2 = copy r1 to gpu    drop r1
 //   3  write c2 r2    drop r2
 //
-// program @c of tensors_on_one_gpu (v1)  registers=3  device=gpu
+// program @c of tensors_on_one_gpu (v2)  registers=3  device=gpu
 //   0  r0 = read c1
 //   1  r1 = read c2
 //   2  r2 = call join(r0, r1)    drop r0, r1
