@@ -5,7 +5,8 @@ Requires: level `scheduled`.
 Guarantees: level `scheduled`, and no longer predicted makespan than before. With the option `streams`, messages whose
 ends have to meet are issued on a stream of each end as soon as their value exists, and waited for by the first call
 that needs them; calls keep their order, all programs stay projections of one global order (`pair-comm` says why that
-matters), and what a receiver has issued but not used stays within `max-bytes`, but for what its next call needs.
+matters), and what a receiver has issued but not used stays within `max-bytes`, but for what its next call needs (of a
+broadcast, the next call of any receiver).
 Collectives go on a stream where that is predicted to be faster; the first use of a result waits for it.
 Messages through host memory stay as they are: the actor itself copies them, so that there is nothing to overlap.
 What is not done is a remark `WhyNoOverlap`.

@@ -247,8 +247,9 @@ def _chunks(options: argparse.Namespace) -> Iterator[Chunk]:
             while under_way:
                 yield under_way.popleft().result()
                 submit_next()
-        finally:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _run_chunk(seeds: range, most_calls: int, broadcast: bool, group: bool) -> Chunk:

@@ -172,16 +172,16 @@ class _Overlap:
             self._issue(number)
 
     def _may_issue(self, number: int) -> bool:
-        """True if all streams are free, and the message fits into each receiver's budget or is needed next."""
+        """True if all streams are free, and the message fits into each receiver's budget or is needed next by one."""
         message = self.messages[number]
         if self.actors[message.sender].sending:
             return False
-        for receiver, consumer in message.receivers:
-            target = self.actors[receiver]
-            fits = target.issued_bytes + message.nbytes <= self.budget
-            if target.receiving or not (fits or self._next_task(receiver) == consumer):
-                return False
-        return True
+        targets = [self.actors[receiver] for receiver, _ in message.receivers]
+        if any(target.receiving for target in targets):
+            return False
+        # The others of a broadcast have to go beyond their budget then: what they hold may wait for this very receiver.
+        needed = any(self._next_task(receiver) == consumer for receiver, consumer in message.receivers)
+        return needed or all(target.issued_bytes + message.nbytes <= self.budget for target in targets)
 
     def _issue(self, number: int) -> None:
         """Put a meeting on the streams of all its ends."""
