@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -186,8 +187,10 @@ def test_teardown_wakes_who_waits_in_a_group(actors: list[Any], promised: bool, 
     graph = compile_crossing(actors, _static_shape=promised, _direct_return=promised)
     assert get(graph.execute(good, good)) == [told([0, 1])] * 2
     refs = graph.execute(good, late)
-    graph.teardown()
-    gate.touch()
-    fails(refs[0], RayChannelError)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(graph.teardown)  # which waits for the method that runs
+        fails(refs[0], RayChannelError)
+        gate.touch()
+        ended.result(DEADLINE)
     for actor in actors:
         eventually_left(actor)
