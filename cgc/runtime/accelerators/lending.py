@@ -16,20 +16,16 @@ back: its number, or `HELD` and its number while the reader has it. A reader tha
 copies what comes next and gives it back at once, so that there always is a free entry: keeping values costs memory and
 never stops a writer.
 
-After the end of a graph both ends go on with what is still held, in one thread for all graphs of the process: a reader
-may keep an array for as long as it likes. The board's first word says that a reader has left: then what it does not
-hold is given back, whether it has read the message or not. One that has died holds nothing.
+After the end of a graph both ends go on with what is still held (`keeper`): a reader may keep an array for as long as
+it likes. The board's first word says that a reader has left: then what it does not hold is given back, whether it has
+read the message or not. One that has died holds nothing.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import struct
-import threading
-import time
-import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -38,6 +34,8 @@ from typing import Any, Protocol
 from cgc.runtime import _core, serialization
 from cgc.runtime.accelerators.base import Array, Event, Lending, SharedEvent, Stream
 from cgc.runtime.accelerators.crossing import Crossing, CrossingEncoder, borrowing, lending
+from cgc.runtime.accelerators.foreign_memory import mappings_of
+from cgc.runtime.accelerators.keeper import KEEPER
 from cgc.runtime.process_watch import is_running
 from cgc.runtime.program import ChannelSpec
 from cgc.runtime.task_errors import ErrorValue
@@ -48,20 +46,12 @@ MOST_KEPT = 16
 MOST_RETURNING = 16
 """Loans that a reader has dropped while its device is busy; then its host waits for the oldest."""
 
-MOST_MAPPINGS = 64
-"""Pieces of memory of others that a process keeps open although no array is in them."""
-
 HELD = 1 << 63
 LEFT = 1
 """The board's first word once its reader has left."""
 
 SLICE = 0.001
 """Seconds between two looks at the device of a reader that waits for a message and has loans to give back."""
-
-KEEPER_PAUSES = (0.01, 0.5)
-"""Seconds between two looks at what is held beyond the end of a graph: at first, and when it takes long."""
-
-logger = logging.getLogger(__name__)
 
 _TOKEN = struct.Struct("<QQ")
 _PID = struct.Struct("<Q")
@@ -382,107 +372,6 @@ class Borrower:
         self._event = b""
         self._stream = self._crossing.accelerator.current_stream()
         self._stream.wait_event(event)
-
-
-class Mappings:
-    """Pieces of other processes' memory that this process has open with one accelerator. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: OrderedDict[bytes, Any] = OrderedDict()
-        self._users: dict[bytes, int] = {}
-
-    def open(self, accelerator: Lending, memory: bytes) -> Any:
-        """The mapping of a piece of memory, which stays until it is closed as often as opened, and is not needed."""
-        with self._lock:
-            if memory not in self._open:
-                self._open[memory] = accelerator.map_memory(memory)
-            self._open.move_to_end(memory)
-            self._users[memory] = self._users.get(memory, 0) + 1
-            return self._open[memory]
-
-    def close(self, accelerator: Lending, memories: Sequence[bytes]) -> None:
-        """Give up mappings; those that were used last stay open for the next time."""
-        with self._lock:
-            for memory in memories:
-                self._users[memory] -= 1
-            self._close_but(accelerator, MOST_MAPPINGS)
-
-    def close_unused(self, accelerator: Lending) -> None:
-        """Close what nobody uses, so that its owner can free it."""
-        with self._lock:
-            self._close_but(accelerator, 0)
-
-    def _close_but(self, accelerator: Lending, most: int) -> None:
-        unused = [memory for memory in self._open if not self._users[memory]]
-        for memory in unused[: max(0, len(unused) - most)]:
-            del self._users[memory]
-            accelerator.unmap_memory(self._open.pop(memory))
-
-
-_mappings: weakref.WeakKeyDictionary[Lending, Mappings] = weakref.WeakKeyDictionary()
-_mappings_lock = threading.Lock()
-
-
-def mappings_of(accelerator: Lending) -> Mappings:
-    """What this process has open with an accelerator."""
-    with _mappings_lock:
-        found = _mappings.get(accelerator)
-        if found is None:
-            found = _mappings[accelerator] = Mappings()
-        return found
-
-
-class Keeper:
-    """Asks until everything is done that is left over from graphs that have ended; its thread ends with that."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._unfinished: list[Callable[[], bool]] = []
-        self._thread: threading.Thread | None = None
-
-    def add(self, is_done: Callable[[], bool]) -> None:
-        """Call `is_done` from time to time, in a thread of its own, until it says so."""
-        with self._lock:
-            self._unfinished.append(is_done)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="cgc-lending", daemon=True)
-                self._thread.start()
-
-    @property
-    def unfinished(self) -> int:
-        """Ends of channels that are still asked."""
-        with self._lock:
-            return len(self._unfinished)
-
-    def _run(self) -> None:
-        pause, longest = KEEPER_PAUSES
-        known = 0
-        while True:
-            with self._lock:
-                unfinished = list(self._unfinished)
-            done = [each for each in unfinished if _is_over(each)]
-            with self._lock:
-                self._unfinished = [each for each in self._unfinished if each not in done]
-                if not self._unfinished:
-                    self._thread = None
-                    return
-                pause = min(2 * pause, longest) if len(self._unfinished) == known else KEEPER_PAUSES[0]
-                known = len(self._unfinished)
-            del unfinished, done
-            time.sleep(pause)
-
-
-def _is_over(is_done: Callable[[], bool]) -> bool:
-    try:
-        return is_done()
-    except Exception:  # the device has failed: there is nothing left to keep
-        logger.exception("what was lent by a graph that has ended is given up")
-        return True
-
-
-KEEPER = Keeper()
-"""The one of this process."""
 
 
 class Readable(Protocol):

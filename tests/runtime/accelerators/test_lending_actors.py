@@ -15,6 +15,7 @@ from ray.dag import InputNode, MultiOutputNode
 
 import cgc
 from cgc.runtime.accelerators import base, lending
+from cgc.runtime.accelerators.keeper import KEEPER
 from tests.runtime.accelerators.adversary import AdversarialArray, World
 from tests.runtime.accelerators.post import driver_device
 from tests.runtime.accelerators.sharing import SharingDevice
@@ -69,7 +70,7 @@ class Half:
         self.device.read(arrays[-1])
 
     def unfinished(self) -> int:
-        return lending.KEEPER.unfinished
+        return KEEPER.unfinished
 
     def openings(self) -> tuple[int, int]:
         return self.device.mapped, self.device.unmapped
