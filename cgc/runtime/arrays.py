@@ -87,3 +87,4 @@ def _read_only(buffer: serialization.Buffer) -> memoryview:
 serialization.EXACT_ENCODERS[np.ndarray] = encode_array
 serialization.REDUCERS[np.ndarray] = reduce_array
 serialization.DECODERS[protocol.ARRAY] = decode_array
+serialization.REBUILDERS["numpy"] = lambda octets, dtype, shape: rebuild_array(octets, dtype, shape, "C")

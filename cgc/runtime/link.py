@@ -13,6 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cgc.runtime import _core, ray_internals, serialization
+from cgc.runtime.accelerators import base
+from cgc.runtime.accelerators.crossing import Crossing, CrossingEncoder, room_of
+from cgc.runtime.accelerators.interface import Accelerator
+from cgc.runtime.accelerators.lending import LendingLinks, Readable
 from cgc.runtime.arguments import Registers, link_arguments
 from cgc.runtime.handover import OfferKeeper
 from cgc.runtime.methods import bind_method
@@ -34,9 +38,6 @@ from cgc.runtime.task_errors import ErrorValue
 from cgc.runtime.uses import channel_taking, goes_to_the_device
 
 if TYPE_CHECKING:
-    from cgc.runtime.accelerators.base import Accelerator
-    from cgc.runtime.accelerators.crossing import Crossing
-    from cgc.runtime.accelerators.lending import LendingLinks, Readable
     from cgc.runtime.communicators.groups import WorkerGroups
     from cgc.runtime.communicators.steps import TensorLinks
 
@@ -228,9 +229,6 @@ def _crossing(program: Program, accelerator: Accelerator | None) -> Crossing | N
     """How arrays come from and to the actor's device; None for an actor without one."""
     if not program.device:
         return None
-    from cgc.runtime.accelerators import base
-    from cgc.runtime.accelerators.crossing import Crossing
-
     if accelerator is None and any(isinstance(operation, Copy) for operation in program.operations):
         accelerator = base.find(program.device)
     return Crossing(lambda: accelerator or base.find(program.device))
@@ -244,8 +242,6 @@ def _lending(
         return None
     if crossing is None:
         raise ValueError(f"program @{program.actor} has a channel that lends tensors of a device, and no device")
-    from cgc.runtime.accelerators.lending import LendingLinks
-
     return LendingLinks(program.actor, channels, arena, crossing)
 
 
@@ -253,8 +249,6 @@ def _encoder(crossing: Crossing | None, writer: _core.Writer | None, endings: li
     """The encoder of a channel; `writer` is its own if arrays of the device may be put where they are sent from."""
     if crossing is None:
         return serialization.Encoder()
-    from cgc.runtime.accelerators.crossing import CrossingEncoder, room_of
-
     encoder = CrossingEncoder(crossing, None if writer is None else room_of(writer))
     endings.append(encoder.end)
     return encoder
@@ -280,8 +274,6 @@ def _link_copy(
     operation: Copy, crossing: Crossing, registers: Registers, names: ValueNames, writer: _core.Writer | None
 ) -> Step:
     """The step of a copy; `writer` is that of the channel which takes its result, and which nobody else takes."""
-    from cgc.runtime.accelerators.crossing import room_of
-
     room = None if writer is None else room_of(writer)
     to_host = partial(crossing.to_host, room=room)
     move = to_host if operation.device == "cpu" else crossing.to_device

@@ -165,6 +165,13 @@ def decode_many(
     return values
 
 
+def rebuild(octets: Buffer, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """The array or tensor of the host whose elements, in order, are these bytes; which of them its dtype says."""
+    library = "torch" if type(dtype).__module__.partition(".")[0] == "torch" else "numpy"
+    importlib.import_module(_LIBRARIES[library])
+    return REBUILDERS[library](octets, dtype, shape)
+
+
 _BLOB_IS_BUFFER = 0xFFFF_FFFF
 
 _TABLE_STRUCTS: dict[int, struct.Struct] = {}
@@ -256,6 +263,9 @@ DECODERS: dict[int, Callable[[Buffer, Sequence[Buffer]], Any]] = {
     protocol.OBJECT_WITH_REFERENCES: _decode_object_with_references,
 }
 """Decoders by kind. Libraries replace theirs when they are loaded."""
+
+REBUILDERS: dict[str, Callable[[Buffer, Any, tuple[int, ...]], Any]] = {}
+"""By library, what makes an array of a buffer, a dtype and a shape. Libraries add theirs."""
 
 REDUCERS: dict[type, Callable[[Any], Any]] = {}
 """Reducers of exact types, for objects anywhere in a value; NotImplemented leaves the object to pickle."""

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from cgc.runtime import _core, protocol, ray_internals, serialization
+from cgc.runtime.accelerators import base, crossing
 
 MAP_FROM = 1 << 20
 """Bytes from which a tensor is mapped instead of copied: below, the copy is cheaper than the page faults."""
@@ -63,15 +64,13 @@ def reduce_tensor(tensor: torch.Tensor) -> Any:
 
 def _reduce_device_tensor(tensor: torch.Tensor) -> Any:
     """The reduction of a tensor that is no plain one of the host: pickle's own if it is of no device that we know."""
-    from cgc.runtime.accelerators import base, crossing
-
     try:
         accelerator = base.find(tensor.device.type)
     except LookupError:
         return NotImplemented
     if tensor.device.type == "cpu" or not accelerator.is_on_device(tensor):
         return NotImplemented
-    return crossing.reduce_array(tensor, tensor.device.type)
+    return crossing.reduce_array(tensor, lambda: accelerator)
 
 
 def rebuild_tensor(
@@ -118,3 +117,4 @@ def _octets(tensor: torch.Tensor) -> Any:
 serialization.EXACT_ENCODERS[torch.Tensor] = encode_tensor
 serialization.REDUCERS[torch.Tensor] = reduce_tensor
 serialization.DECODERS[protocol.TENSOR] = decode_tensor
+serialization.REBUILDERS["torch"] = lambda octets, dtype, shape: rebuild_tensor(octets, dtype, shape, False)

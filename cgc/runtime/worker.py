@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ray.exceptions import RayChannelError
 
 from cgc.runtime import _core, protocol, ray_internals
+from cgc.runtime.accelerators import base
 from cgc.runtime.alloc import Home
 from cgc.runtime.link import ActorExitRequest, Step, link
 from cgc.runtime.measure import Recorder, Sample
@@ -133,7 +134,6 @@ def thread_of(graph: str) -> threading.Thread | None:
 def _groups(order: WorkerOrder) -> WorkerGroups | None:
     if not order.groups:
         return None
-    from cgc.runtime.accelerators import base
     from cgc.runtime.communicators.groups import WorkerGroups
 
     return WorkerGroups(order.groups, order.program.actor, base.find(order.program.device or "cpu"))

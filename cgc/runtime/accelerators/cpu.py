@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from ray.experimental.channel.communicator import Communicator
 
-from cgc.runtime.accelerators.base import Event, PinnedMemory, Stream
+from cgc.runtime.accelerators.interface import Event, PinnedMemory, Stream
 from cgc.runtime.accelerators.torch_arrays import TorchArrays, octets_of
 from cgc.runtime.communicators.gloo import GlooCommunicator
 

@@ -27,8 +27,8 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from cgc.runtime import _core, ray_internals, serialization
-from cgc.runtime.accelerators import base, pages
-from cgc.runtime.accelerators.base import Accelerator, Array, PinnedMemory
+from cgc.runtime.accelerators import pages
+from cgc.runtime.accelerators.interface import Accelerator, Array, PinnedMemory
 from cgc.runtime.accelerators.transfers import Departure, Transfers
 from cgc.runtime.handover import CARRIED
 from cgc.runtime.task_errors import ErrorValue
@@ -271,20 +271,20 @@ def borrowing(borrower: Borrows) -> Iterator[None]:
         _thread.borrower = before
 
 
-def support(array_type: type, device: str) -> None:
-    """Let arrays of this type be sent through host memory, as those of torch's devices are."""
-    serialization.REDUCERS.setdefault(array_type, lambda array: reduce_array(array, device))
+def support(array_type: type, find: Callable[[], Accelerator]) -> None:
+    """Let arrays of this type, of the device that `find` gives, be sent as those of torch's devices are."""
+    serialization.REDUCERS.setdefault(array_type, lambda array: reduce_array(array, find))
 
 
-def reduce_array(array: Array, device: str) -> Any:
-    """Pickle's reduction of an array of the kind of device called `device`, anywhere in a value."""
+def reduce_array(array: Array, find: Callable[[], Accelerator]) -> Any:
+    """Pickle's reduction of an array, anywhere in a value; `find` gives its accelerator where no crossing has one."""
     if _thread.lender is not None:
         place = _thread.lender.lend(array)
         if place is not None:
             return _open_lent, (*place, bool(getattr(array, "requires_grad", False)))
     crossing = _thread.crossing
     if crossing is None:  # in the driver, or in an exception
-        alone = Crossing(lambda: base.find(device))
+        alone = Crossing(find)
         with alone:
             (octets,) = alone.fetch([memoryview(alone.leave(array))])
     else:
@@ -299,7 +299,7 @@ def reduce_array(array: Array, device: str) -> Any:
 
 def _arrive(octets: Any, shape: tuple[int, ...], dtype: Any, requires_grad: bool) -> Any:
     crossing = _thread.crossing
-    array = _on_host(octets, shape, dtype) if crossing is None else crossing.enter(octets, shape, dtype)
+    array = serialization.rebuild(octets, dtype, shape) if crossing is None else crossing.enter(octets, shape, dtype)
     return array.requires_grad_() if requires_grad else array
 
 
@@ -309,17 +309,6 @@ def _open_lent(memory: bytes, offset: int, shape: tuple[int, ...], dtype: Any, r
         raise RuntimeError("an array that is lent was sent on by other means than a channel that lends")
     array = borrower.borrow(memory, offset, shape, dtype)
     return array.requires_grad_() if requires_grad else array
-
-
-def _on_host(octets: Any, shape: tuple[int, ...], dtype: Any) -> Any:
-    """The array where there is no device."""
-    if type(dtype).__module__.partition(".")[0] == "torch":
-        from cgc.runtime import tensors
-
-        return tensors.rebuild_tensor(octets, dtype, shape, False)
-    from cgc.runtime import arrays
-
-    return arrays.rebuild_array(octets, dtype, shape, "C")
 
 
 def _aligned(nbytes: int) -> int:

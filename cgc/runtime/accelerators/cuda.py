@@ -18,7 +18,7 @@ import torch
 from ray.experimental.channel.communicator import Communicator
 
 from cgc.runtime.accelerators import cuda_ipc
-from cgc.runtime.accelerators.base import Event, Exported, LentTo, PinnedMemory, SharedEvent, Stream
+from cgc.runtime.accelerators.interface import Event, Exported, LentTo, PinnedMemory, SharedEvent, Stream
 from cgc.runtime.accelerators.torch_arrays import TorchArrays, octets_of
 
 _REGISTER_READ_ONLY = 0x08

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from cgc.runtime.accelerators.base import Exported, LentTo
+from cgc.runtime.accelerators.interface import Exported, LentTo
 
 HANDLE_BYTES = 64
 

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from cgc.runtime.accelerators.base import Lending
+from cgc.runtime.accelerators.interface import Lending
 
 MOST_MAPPINGS = 64
 """Pieces of memory of others that a process keeps open although no array is in them."""

@@ -32,9 +32,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cgc.runtime import _core, serialization
-from cgc.runtime.accelerators.base import Array, Event, Lending, SharedEvent, Stream
 from cgc.runtime.accelerators.crossing import Crossing, CrossingEncoder, borrowing, lending
 from cgc.runtime.accelerators.foreign_memory import mappings_of
+from cgc.runtime.accelerators.interface import Array, Event, Lending, SharedEvent, Stream
 from cgc.runtime.accelerators.keeper import KEEPER
 from cgc.runtime.process_watch import is_running
 from cgc.runtime.program import ChannelSpec
@@ -245,7 +245,7 @@ class Loan:
         self._ended = ended
 
     def keep_for(self, stream: Stream) -> None:
-        """See `base.LentTo`."""
+        """See `LentTo`."""
         self._returning.streams.append(stream)
 
     def opened(self, memory: bytes) -> None:

@@ -20,7 +20,7 @@ import weakref
 from typing import Any
 
 from cgc.runtime import _core
-from cgc.runtime.accelerators.base import Accelerator, PinnedMemory
+from cgc.runtime.accelerators.interface import Accelerator, PinnedMemory
 
 logger = logging.getLogger(__name__)
 

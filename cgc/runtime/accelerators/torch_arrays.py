@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cgc.runtime.accelerators.base import PinnedMemory
+from cgc.runtime.accelerators.interface import PinnedMemory
 
 
 class TorchArrays:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cgc.runtime.accelerators.base import Accelerator, Array, Event, PinnedMemory, Stream
+from cgc.runtime.accelerators.interface import Accelerator, Array, Event, PinnedMemory, Stream
 
 
 @dataclass(frozen=True, slots=True)

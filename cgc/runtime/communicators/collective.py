@@ -22,7 +22,7 @@ import torch
 from ray.experimental.util.types import ReduceOp
 
 from cgc.runtime import _core, protocol
-from cgc.runtime.accelerators.base import Event
+from cgc.runtime.accelerators.interface import Event
 from cgc.runtime.accelerators.transfers import Arrival
 from cgc.runtime.communicators import fold, tensors
 from cgc.runtime.communicators.edges import SILENT_AFTER

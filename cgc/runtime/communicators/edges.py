@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from cgc.runtime import _core, protocol, serialization
-from cgc.runtime.accelerators.base import Event
+from cgc.runtime.accelerators.interface import Event
 from cgc.runtime.accelerators.transfers import Arrival
 from cgc.runtime.communicators import tensors
 from cgc.runtime.communicators.groups import Group

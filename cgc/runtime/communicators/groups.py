@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -19,7 +20,7 @@ from ray.experimental.channel.communicator import Communicator
 
 from cgc.runtime import _core, protocol, ray_internals
 from cgc.runtime.accelerators import base
-from cgc.runtime.accelerators.base import Accelerator, Event
+from cgc.runtime.accelerators.interface import Accelerator, Event
 from cgc.runtime.accelerators.transfers import Transfers
 from cgc.runtime.communicators.comm_thread import CommunicationThread
 from cgc.runtime.communicators.gloo import GlooCommunicator
@@ -137,7 +138,7 @@ class Group:
 def _support(accelerator: Accelerator) -> None:
     from cgc.runtime.communicators import tensors  # needs torch, which a driver need not have
 
-    tensors.support(accelerator.array_type, accelerator.name)
+    tensors.support(accelerator.array_type, partial(base.find, accelerator.name))
 
 
 class WorkerGroups:

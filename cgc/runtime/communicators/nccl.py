@@ -22,6 +22,7 @@ from ray.exceptions import RayChannelError, RayChannelTimeoutError
 from ray.experimental.channel.communicator import Communicator
 from ray.experimental.util.types import ReduceOp
 
+from cgc.runtime.accelerators import base
 from cgc.runtime.communicators.members import Members
 from cgc.runtime.communicators.rendezvous import RayRendezvous
 
@@ -82,8 +83,6 @@ class NcclCommunicator(Communicator):  # type: ignore[misc]
             from cupy.cuda import nccl
         except ImportError as error:
             raise ImportError(f"{CUPY_IS_MISSING} ({error})") from error
-        from cgc.runtime.accelerators import base
-
         accelerator = base.find("cuda")
         device = accelerator.device()
         store = self._rendezvous.open(self._connect_timeout, lambda: bool(self._broken))

@@ -17,13 +17,15 @@ import struct
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from cgc.runtime import protocol, serialization
 from cgc.runtime import tensors as _host_tensors  # noqa: F401  registers the reducer that is wrapped below
-from cgc.runtime.accelerators import crossing
+from cgc.runtime.accelerators import base, crossing
+from cgc.runtime.accelerators.interface import Accelerator
 
 MAX_CACHED_HEADERS = 1024
 
@@ -69,10 +71,10 @@ class Split:
         self.rest = rest
 
 
-def support(array_type: type, device: str) -> None:
-    """Let arrays of this type, on the kind of device called `device`, travel as torch's tensors do."""
+def support(array_type: type, find: Callable[[], Accelerator]) -> None:
+    """Let arrays of this type, of the device that `find` gives, travel as torch's tensors do."""
     if array_type not in _reducers:
-        crossing.support(array_type, device)
+        crossing.support(array_type, find)
         _reducers[array_type] = serialization.REDUCERS[array_type]
         serialization.REDUCERS[array_type] = _reduce
 
@@ -219,4 +221,4 @@ def _arrived(index: int) -> torch.Tensor:
 _reducers: dict[type, Callable[[Any], Any]] = {}
 """The reducers for arrays that are sent in the message itself, by their exact type."""
 
-support(torch.Tensor, "cpu")
+support(torch.Tensor, partial(base.find, "cpu"))

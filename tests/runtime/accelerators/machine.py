@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from cgc.passes.graph_view import actors_of, body_of, set_type
 from cgc.passes.manager import PassManager
 from cgc.passes.registry import PASSES, passes_of
 from cgc.runtime import _core, protocol
+from cgc.runtime.accelerators import base
 from cgc.runtime.accelerators.crossing import support
 from cgc.runtime.communicators.groups import JoinOrder, WorkerGroups
 from cgc.runtime.inlets import Inlets
@@ -223,7 +224,7 @@ class Machine:
     def _serve(self, rank: int) -> None:
         actor = self.actors[rank]
         program = self.programs[actor]
-        support(AdversarialArray, AdversarialDevice.name)
+        support(AdversarialArray, partial(base.find, AdversarialDevice.name))
         device = SharingDevice(self.world, rank) if self.lent else AdversarialDevice(self.world, rank)
         ranks = {symbol: number for number, symbol in enumerate(self.actors)}
         orders = {

@@ -81,12 +81,12 @@ def test_values_cross_in_both_directions() -> None:
 def test_tensors_of_a_device_are_pickled_by_way_of_the_host(receives_on_device: bool) -> None:
     for dtype in DTYPES:
         value = torch.arange(6).reshape(2, 3).t().to(dtype)
-        rebuild, arguments = reduce_array(value, "cpu")
+        rebuild, arguments = reduce_array(value, lambda: ACCELERATOR)
         buffer = bytes(arguments[0])
         receiver = Crossing(lambda: ACCELERATOR) if receives_on_device else contextlib.nullcontext()
         with receiver:
             assert torch.equal(rebuild(buffer, *arguments[1:]), value)
-    rebuild, (buffer, *rest) = reduce_array(torch.ones(2, requires_grad=True), "cpu")
+    rebuild, (buffer, *rest) = reduce_array(torch.ones(2, requires_grad=True), lambda: ACCELERATOR)
     assert rebuild(buffer, *rest).requires_grad
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cgc.runtime import _core, serialization
-from cgc.runtime.accelerators import lending
+from cgc.runtime.accelerators import base, lending
 from cgc.runtime.accelerators.crossing import Crossing, borrowing, support
 from cgc.runtime.accelerators.lending import Borrower, Lender, LendingEncoder, Loan
 from cgc.runtime.accelerators.transfers import Transfers
@@ -25,7 +26,7 @@ class Channel:
     """One writer and its readers, each with a device of its own over the same memory."""
 
     def __init__(self, seed: int = 0, readers: int = 1, kind: type[AdversarialDevice] = SharingDevice) -> None:
-        support(AdversarialArray, AdversarialDevice.name)
+        support(AdversarialArray, partial(base.find, AdversarialDevice.name))
         self.world = World(seed)
         self.devices = [kind(self.world, number) for number in range(readers + 1)]
         names = tuple(f"r{number}" for number in range(readers))
