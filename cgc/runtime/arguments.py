@@ -15,6 +15,9 @@ from cgc.runtime.task_errors import ErrorValue
 
 Registers = list[Any]
 
+Step = Callable[[], None]
+"""What an operation of a program becomes: it works on the registers that were bound into it."""
+
 
 def link_arguments(operation: Call, method: Callable[..., Any], registers: Registers) -> Callable[[], Any]:
     """A function that calls the method, or gives back an error that is among its arguments."""

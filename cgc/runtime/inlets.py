@@ -16,7 +16,7 @@ from cgc.runtime import _core, serialization
 from cgc.runtime.alloc import Source
 from cgc.runtime.arguments import Registers
 from cgc.runtime.handover import OfferKeeper, bring_to
-from cgc.runtime.link import ValueNames, unplaceable
+from cgc.runtime.lost_values import ValueNames, unplaceable
 from cgc.runtime.program import ChannelSpec, Input, Output, Program, Write
 from cgc.runtime.task_errors import ErrorValue
 

@@ -12,7 +12,7 @@ import time
 from typing import Any, NoReturn
 
 from cgc.runtime import _core, protocol, serialization
-from cgc.runtime.link import ValueNames, unreadable
+from cgc.runtime.lost_values import ValueNames, unreadable
 from cgc.runtime.program import Output, Program, Read
 from cgc.runtime.task_errors import ErrorValue
 

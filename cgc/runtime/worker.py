@@ -22,7 +22,8 @@ from ray.exceptions import RayChannelError
 from cgc.runtime import _core, protocol, ray_internals
 from cgc.runtime.accelerators import base
 from cgc.runtime.alloc import Home
-from cgc.runtime.link import ActorExitRequest, Step, link
+from cgc.runtime.arguments import Step
+from cgc.runtime.link import ActorExitRequest, link
 from cgc.runtime.measure import Recorder, Sample
 from cgc.runtime.process_watch import NO_WATCH, watcher
 from cgc.runtime.program import Program

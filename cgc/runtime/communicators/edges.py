@@ -27,7 +27,7 @@ from cgc.runtime.communicators import tensors
 from cgc.runtime.communicators.groups import Group
 from cgc.runtime.communicators.tensors import Metas, TensorMeta
 from cgc.runtime.handover import OfferKeeper
-from cgc.runtime.link import unplaceable, unreadable, unsendable
+from cgc.runtime.lost_values import unplaceable, unreadable, unsendable
 from cgc.runtime.program import ChannelSpec
 from cgc.runtime.task_errors import ErrorValue
 

@@ -15,13 +15,13 @@ from typing import Any
 
 from cgc.runtime import _core
 from cgc.runtime.accelerators.transfers import Arrival
-from cgc.runtime.arguments import Registers
+from cgc.runtime.arguments import Registers, Step
 from cgc.runtime.communicators.collective import Agreement, Participant, arrived
 from cgc.runtime.communicators.comm_thread import CommunicationThread
 from cgc.runtime.communicators.edges import Receiver, Sender
 from cgc.runtime.communicators.exchange import Exchange
 from cgc.runtime.communicators.groups import WorkerGroups
-from cgc.runtime.link import Step, ValueNames, on_actor
+from cgc.runtime.lost_values import ValueNames, on_actor
 from cgc.runtime.program import Collective, Group, Operation, Program, Read, ReadStart, Wait, Write
 
 
