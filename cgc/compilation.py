@@ -153,8 +153,9 @@ def _compile_once(dag: DAGNode, options: CompileOptions, replaced: Mapping[Actor
 
 def _start(dag: DAGNode, options: CompileOptions, handles: Mapping[Any, ActorHandle], checked: Unit) -> Compilation:
     """Compile and start a graph; `handles` has the host of each remote function, and actors in the place of others."""
+    from cgc.runtime.base_driver import DriverOptions
     from cgc.runtime.cluster import probe
-    from cgc.runtime.driver import DriverOptions, start_driver
+    from cgc.runtime.driver import start_driver
 
     bound = {**checked.handles, **checked.tasks}
     found = probe({symbol: handles.get(actor, actor) for symbol, actor in bound.items()})

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from cgc.runtime import _core
 from cgc.runtime.async_results import Results
-from cgc.runtime.driver import BaseDriver, DriverOptions
+from cgc.runtime.base_driver import BaseDriver, DriverOptions
 from cgc.runtime.futures import GraphFailure, GraphFuture, Place
 from cgc.runtime.program import Program
 from cgc.runtime.session import Session

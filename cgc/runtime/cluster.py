@@ -16,7 +16,7 @@ import ray.exceptions
 import cgc
 from cgc.runtime import ray_internals
 from cgc.runtime.accelerators.base import assigned as assigned_accelerators
-from cgc.runtime.program import PROGRAM_VERSION
+from cgc.runtime.program import PROGRAM_VERSION, Program
 
 PROBE_TIMEOUT = 60.0
 """Seconds for all actors to be alive and answer, by default: an actor may still be starting."""
@@ -90,6 +90,21 @@ class ActorInfo:
         """For messages: `@b (Worker "name", actor 8f…, pid 71)`."""
         name = f' "{self.name}"' if self.name else ""
         return f"@{symbol} ({self.class_name}{name}, actor {self.actor_id}, pid {self.pid})"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An actor of a graph: `number` is its participant number, from 1; a host belongs to the graph."""
+
+    number: int
+    symbol: str
+    handle: ray.actor.ActorHandle
+    info: ActorInfo
+    program: Program
+    is_host: bool = False
+
+    def __str__(self) -> str:
+        return self.info.describe(self.symbol)
 
 
 def probe(actors: Mapping[str, ray.actor.ActorHandle], timeout: float = PROBE_TIMEOUT) -> dict[str, ActorInfo]:

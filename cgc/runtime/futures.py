@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from ray.experimental.compiled_dag_ref import CompiledDAGFuture
 
 from cgc.runtime.task_errors import ErrorValue, fresh_copy
 
-if TYPE_CHECKING:
-    from cgc.runtime.asyncio_driver import AsyncDriver
+
+class Awaited(Protocol):
+    """A driver, as futures know it."""
+
+    def claimed(self, execution: int) -> None:
+        """An output of the execution was awaited: it is in flight no more."""
+
+    def drop(self, execution: int, output: int) -> None:
+        """The future went out of scope unread. May be called by the garbage collector anywhere."""
 
 
 class GraphFailure:
@@ -43,7 +50,7 @@ class GraphFuture(CompiledDAGFuture):  # type: ignore[misc]
 
     def __init__(
         self,
-        driver: AsyncDriver,
+        driver: Awaited,
         execution: int,
         output: int,
         channel_index: int | None,

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 import ray.exceptions
 
 from cgc.runtime import ray_internals
+from cgc.runtime.cluster import Member
 from cgc.runtime.process_watch import is_running, wait_until_ended
 from cgc.runtime.task_errors import fresh_copy
-
-if TYPE_CHECKING:
-    from cgc.runtime.session import Member
 
 REASON_TIMEOUT = 0.3
 """Seconds in which Ray may say why an actor died, before the first error does without; twenty times what it takes."""

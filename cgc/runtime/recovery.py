@@ -22,8 +22,8 @@ import ray.actor
 import ray.exceptions
 
 from cgc.runtime import ray_internals
+from cgc.runtime.base_driver import BaseDriver, GraphEndedError
 from cgc.runtime.cluster import describe_handle
-from cgc.runtime.driver import BaseDriver, GraphEndedError
 from cgc.runtime.measure import Sample
 from cgc.runtime.status import ParticipantStatus
 from cgc.runtime.task_errors import fresh_copy

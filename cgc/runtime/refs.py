@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from ray.experimental.compiled_dag_ref import CompiledDAGRef
 
 from cgc.runtime import ray_internals
 from cgc.runtime.task_errors import ErrorValue
 
-if TYPE_CHECKING:
-    from cgc.runtime.driver import Driver
-    from cgc.runtime.restarting import RestartingDriver
+
+class Fetches(Protocol):
+    """A driver, as refs know it."""
+
+    def fetch(self, execution: int, output: int, timeout: float | None) -> Any:
+        """One output, an `ErrorValue` perhaps. Raises as `GraphRef.get`, see there."""
+
+    def has_arrived(self, execution: int, output: int) -> bool:
+        """Whether `fetch` can do without actors."""
+
+    def drop(self, execution: int, output: int) -> None:
+        """The ref went out of scope unread. May be called by the garbage collector anywhere."""
 
 
 class GraphRef(CompiledDAGRef):  # type: ignore[misc]
@@ -22,12 +31,12 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
     """
 
     # Until __init__, which an interrupt may cut short; `__del__` runs even then.
-    _dag: Driver | RestartingDriver = None  # type: ignore[assignment]
+    _dag: Fetches = None  # type: ignore[assignment]
     _output = 0
     _channel_index: int | None = None
     _ray_get_called = False
 
-    def __init__(self, driver: Driver | RestartingDriver, execution: int, record: object = None) -> None:
+    def __init__(self, driver: Fetches, execution: int, record: object = None) -> None:
         self._dag = driver  # Ray's methods know these two names
         self._execution_index = execution
         self._record = record  # held until it is read, so that the driver sees whether somebody may claim
@@ -82,7 +91,7 @@ ray_internals.refuse_serialization(GraphRef, "Serialization of CompiledDAGRef is
 class OutputRef(GraphRef):
     """A ref to one of several outputs."""
 
-    def __init__(self, driver: Driver | RestartingDriver, execution: int, output: int, record: object = None) -> None:
+    def __init__(self, driver: Fetches, execution: int, output: int, record: object = None) -> None:
         self._dag = driver
         self._execution_index = execution
         self._record = record

@@ -15,7 +15,6 @@ import threading
 import time
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -24,7 +23,7 @@ import ray.exceptions
 from ray.dag import DAGContext
 
 from cgc.runtime import _core, protocol, ray_internals, worker
-from cgc.runtime.cluster import ActorInfo
+from cgc.runtime.cluster import ActorInfo, Member
 from cgc.runtime.diagnosis import fetch_stacks
 from cgc.runtime.hosts import kill_hosts
 from cgc.runtime.inspection import description
@@ -53,21 +52,6 @@ START_TIMEOUT = 60.0
 """Seconds for all actors to start their loops."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """An actor of the graph: `number` is its participant number, from 1; a host belongs to the graph."""
-
-    number: int
-    symbol: str
-    handle: ray.actor.ActorHandle
-    info: ActorInfo
-    program: Program
-    is_host: bool = False
-
-    def __str__(self) -> str:
-        return self.info.describe(self.symbol)
 
 
 class Session:

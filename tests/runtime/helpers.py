@@ -13,7 +13,8 @@ from typing import Any
 
 import ray
 
-from cgc.runtime.driver import BaseDriver, DriverOptions, start_driver
+from cgc.runtime.base_driver import BaseDriver, DriverOptions
+from cgc.runtime.driver import start_driver
 from cgc.runtime.program import (
     DRIVER,
     Call,
