@@ -45,8 +45,9 @@ from cgc.runtime.link import link
 from cgc.runtime.outlets import Outlets
 from cgc.runtime.program import DRIVER, Call, Group, Program
 from cgc.runtime.task_errors import ErrorValue
-from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice, World
+from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice
 from tests.runtime.accelerators.sharing import SharingDevice
+from tests.runtime.accelerators.world import World
 
 ZOO_FILE = Path(__file__).parents[3] / "tools" / "zoo" / "graphs.py"
 EXECUTIONS = 3

@@ -18,7 +18,8 @@ from ray.experimental.channel.communicator import Communicator
 
 from cgc.runtime.accelerators import base
 from cgc.runtime.communicators.members import Members
-from tests.runtime.accelerators.adversary import POISON, AdversarialArray, AdversarialDevice, Conditional, World
+from tests.runtime.accelerators.adversary import POISON, AdversarialArray, AdversarialDevice
+from tests.runtime.accelerators.world import Conditional, World
 
 DEADLINE = 30.0
 

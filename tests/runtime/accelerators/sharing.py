@@ -17,13 +17,8 @@ from typing import Any
 import numpy as np
 
 from cgc.runtime.accelerators.base import Exported, LentTo
-from tests.runtime.accelerators.adversary import (
-    POISON,
-    AdversarialArray,
-    AdversarialDevice,
-    Block,
-    World,
-)
+from tests.runtime.accelerators.adversary import POISON, AdversarialArray, AdversarialDevice
+from tests.runtime.accelerators.world import Block, World
 
 SEGMENT = 1 << 16
 EVENT_BYTES = 16

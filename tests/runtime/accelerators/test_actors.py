@@ -14,9 +14,10 @@ from ray.dag import InputNode, MultiOutputNode
 import cgc
 from cgc.runtime.accelerators import base
 from cgc.runtime.program import DRIVER, Call, Program
-from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice, World
+from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice
 from tests.runtime.accelerators.machine import EXECUTIONS, ZOO, compiled, compute, expected, input_of
 from tests.runtime.accelerators.post import driver_device
+from tests.runtime.accelerators.world import World
 from tests.runtime.core_peers import eventually
 
 DEADLINE = 60.0

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.runtime.accelerators.adversary import AdversarialDevice, HostBuffer, World
+from tests.runtime.accelerators.adversary import AdversarialDevice, HostBuffer
+from tests.runtime.accelerators.world import World
 
 SEEDS = range(100)
 VALUES = np.arange(1.0, 9.0, dtype=np.float32)

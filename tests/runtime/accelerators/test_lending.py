@@ -15,8 +15,9 @@ from cgc.runtime.accelerators.crossing import Crossing, borrowing, support
 from cgc.runtime.accelerators.lending import Borrower, Lender, LendingEncoder, Loan
 from cgc.runtime.accelerators.transfers import Transfers
 from cgc.runtime.program import ChannelSpec
-from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice, World
+from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice
 from tests.runtime.accelerators.sharing import SharingDevice
+from tests.runtime.accelerators.world import World
 
 SHAPE = (4,)
 SLOTS = 4

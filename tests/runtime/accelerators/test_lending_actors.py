@@ -16,9 +16,10 @@ from ray.dag import InputNode, MultiOutputNode
 import cgc
 from cgc.runtime.accelerators import base, lending
 from cgc.runtime.accelerators.keeper import KEEPER
-from tests.runtime.accelerators.adversary import AdversarialArray, World
+from tests.runtime.accelerators.adversary import AdversarialArray
 from tests.runtime.accelerators.post import driver_device
 from tests.runtime.accelerators.sharing import SharingDevice
+from tests.runtime.accelerators.world import World
 
 DEADLINE = 60.0
 SHAPE = (3, 4)

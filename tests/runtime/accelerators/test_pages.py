@@ -15,13 +15,8 @@ from cgc.runtime import _core, serialization
 from cgc.runtime.accelerators import base, crossing, pages
 from cgc.runtime.accelerators.crossing import Crossing, CrossingEncoder, room_of
 from cgc.runtime.accelerators.transfers import Arrival, Transfers
-from tests.runtime.accelerators.adversary import (
-    AdversarialArray,
-    AdversarialDevice,
-    RegisteredBuffer,
-    World,
-    mapping_at,
-)
+from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice, RegisteredBuffer, mapping_at
+from tests.runtime.accelerators.world import World
 from tests.runtime.core_peers import DEADLINE, eventually
 
 SEEDS = range(50)

@@ -12,7 +12,8 @@ import pytest
 from cgc.runtime.accelerators import base, transfers
 from cgc.runtime.accelerators.base import Accelerator
 from cgc.runtime.accelerators.transfers import Arrival, Departure, Transfers
-from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice, HostBuffer, World
+from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice, HostBuffer
+from tests.runtime.accelerators.world import World
 
 SEEDS = range(1000)
 SHAPE = (4, 3)

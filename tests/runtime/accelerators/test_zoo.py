@@ -12,7 +12,6 @@ from cgc.runtime.accelerators.crossing import Crossing
 from cgc.runtime.accelerators.lending import Borrower, Lender
 from cgc.runtime.accelerators.transfers import Arrival, Transfers
 from cgc.runtime.communicators.edges import Receiver
-from tests.runtime.accelerators.adversary import World
 from tests.runtime.accelerators.machine import ZOO, Machine, QueuedCommunicator, compiled, has_broadcasts, has_groups
 from tests.runtime.accelerators.test_transfers import (
     arrive_without_keeping,
@@ -20,6 +19,7 @@ from tests.runtime.accelerators.test_transfers import (
     depart_without_keeping,
     depart_without_waiting,
 )
+from tests.runtime.accelerators.world import World
 
 SEEDS = range(int(os.environ.get("CGC_TEST_SEEDS", "2")))
 """`CGC_TEST_SEEDS=1000 python -m pytest --timeout=0 tests/runtime/accelerators/test_zoo.py` takes half an hour."""
