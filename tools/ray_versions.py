@@ -26,6 +26,8 @@ TESTS = (
     "tests/test_ray_programs.py",
     "tests/runtime/test_cluster.py",
     "tests/runtime/test_driver.py",
+    "tests/runtime/test_driver_errors.py",
+    "tests/runtime/test_driver_limits.py",
     "tests/runtime/test_failures.py",
     "tests/runtime/test_recovery.py",
 )

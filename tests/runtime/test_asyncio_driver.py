@@ -15,19 +15,9 @@ import ray
 from ray.exceptions import ActorDiedError, RayCgraphCapacityExceeded, RayChannelError, RayTaskError
 from ray.experimental.compiled_dag_ref import CompiledDAGFuture
 
-from tests.runtime.helpers import DEADLINE, Actor, Gate, chain, eventually, fan_out, pass_through, running, start
+from tests.runtime.helpers import DEADLINE, Actor, chain, eventually, fan_out, pass_through, running, start
 
 pytestmark = pytest.mark.usefixtures("ray_session", "clean_shared_memory")
-
-
-@pytest.fixture(scope="module")
-def actors(ray_session: None) -> list[Any]:
-    return [Actor.remote() for _ in range(2)]
-
-
-@pytest.fixture(scope="module")
-def gate(ray_session: None) -> Any:
-    return Gate.remote()
 
 
 async def result(driver: Any, *inputs: Any) -> Any:
@@ -43,7 +33,7 @@ def test_one_output_and_several(actors):
             assert await future == "hello"
 
         asyncio.run(run())
-    with running(fan_out("echo", "pair"), actors, enable_asyncio=True) as driver:
+    with running(fan_out("echo", "pair"), actors[:2], enable_asyncio=True) as driver:
 
         async def run() -> None:
             futures = await driver.execute_async(1)
@@ -62,7 +52,7 @@ def test_sync_and_async_do_not_mix(actors):
 
 
 def test_many_tasks_at_once_each_get_their_own_result(actors):
-    with running(chain("echo", "echo"), actors, enable_asyncio=True) as driver:
+    with running(chain("echo", "echo"), actors[:2], enable_asyncio=True) as driver:
 
         async def one(number: int, limit: asyncio.Semaphore) -> None:
             async with limit:
@@ -155,7 +145,7 @@ def test_max_inflight_executions(actors):
 
 
 def test_application_errors_are_raised_by_await(actors):
-    with running(fan_out("fail", "echo"), actors, enable_asyncio=True) as driver:
+    with running(fan_out("fail", "echo"), actors[:2], enable_asyncio=True) as driver:
 
         async def run() -> None:
             failed, fine = await driver.execute_async("k")
