@@ -3,66 +3,25 @@
 from __future__ import annotations
 
 import enum
-import importlib
 import os
-import re
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import pytest
 import ray
 from ray.dag import InputNode, MultiOutputNode
-from ray.experimental.channel.communicator import Communicator
-from ray.experimental.util.types import ReduceOp
 
 import cgc
-from cgc.ir import ActorInfo, ActorOp, CallOp, Unit, location_text, print_module, verify_module
+from cgc.ir import ActorInfo, ActorOp, location_text, print_module, verify_module
 from cgc.ir.abstract import abstract_actor
 from cgc.ir.importer import import_graph
-
-
-@pytest.fixture
-def collective() -> ModuleType:
-    """Ray's collectives, which cannot be imported without torch."""
-    pytest.importorskip("torch")
-    return importlib.import_module("ray.experimental.collective")
-
-
-class Stage:
-    def fwd(self, *args, **kwargs):
-        return args
-
-    @ray.method(num_returns=2)
-    def split(self, value):
-        return value
+from tests.ir.imported import Stage, actor_lines, body, calls, expected
 
 
 class Color(enum.IntEnum):
     RED = 1
-
-
-def body(unit: Unit) -> str:
-    """The lines of the body, without locations and types that say nothing."""
-    verify_module(unit.module)
-    text = print_module(unit.module, locations=False)
-    lines = text[text.index("cgc.body {") :].splitlines()[1:-2]
-    return "\n".join(re.sub(r" : !cgc\.object(, !cgc\.object)*$", "", line.strip()) for line in lines)
-
-
-def expected(text: str) -> str:
-    return textwrap.dedent(text).strip()
-
-
-def calls(unit: Unit) -> list[CallOp]:
-    return [op for op in unit.module.walk() if isinstance(op, CallOp)]
-
-
-def actor_lines(unit: Unit) -> list[str]:
-    return [line.strip() for line in print_module(unit.module).splitlines() if line.strip().startswith("cgc.actor")]
 
 
 def test_chain():
@@ -193,107 +152,6 @@ def test_the_same_value_twice_in_one_call():
     assert "@fwd(%0, %0, k=%0)" in body(import_graph(dag))
 
 
-HINTS = {
-    "auto": "default, via auto",
-    "shm": "default, via shm",
-    "nccl": "default, via accelerator",
-    "accelerator": "default, via accelerator",
-}
-
-
-@pytest.mark.parametrize("transport", HINTS)
-def test_transport_hints_are_types(transport):
-    a = abstract_actor(Stage)
-    with InputNode() as inp:
-        dag = a.fwd.bind(inp).with_tensor_transport(transport)
-    assert f"!cgc.tensor<{HINTS[transport]}>" in body(import_graph(dag))
-
-
-def test_hints_of_devices_flags_inputs_and_results():
-    a = abstract_actor(Stage)
-    with InputNode() as inp:
-        inp.with_tensor_transport(device="cpu")
-        x, y = a.split.bind(inp)
-        y.with_tensor_transport(device="cuda", _static_shape=True, _direct_return=True)
-        dag = MultiOutputNode([x, y])
-    text = body(import_graph(dag))
-    assert "%0 = cgc.input : !cgc.tensor<cpu, via auto>" in text
-    assert " : !cgc.object, !cgc.tensor<gpu, via auto, static, direct>" in text
-
-
-class LocalCommunicator(Communicator):
-    """A communicator of the user; only its identity matters here."""
-
-    def __init__(self, handles):
-        self._handles = handles
-
-    def initialize(self, rank): ...
-    def get_rank(self, actor): ...
-    def get_world_size(self): ...
-    def get_self_rank(self): ...
-    def get_actor_handles(self):
-        return self._handles
-
-    def send(self, value, peer_rank): ...
-    def recv(self, shape, dtype, peer_rank, allocator=None): ...
-    def allgather(self, send_buf, recv_buf): ...
-    def allreduce(self, send_buf, recv_buf, op): ...
-    def reducescatter(self, send_buf, recv_buf, op): ...
-    def destroy(self): ...
-    def get_transport_name(self):
-        return "accelerator"
-
-    @property
-    def recv_stream(self): ...
-    @property
-    def send_stream(self): ...
-    @classmethod
-    def generate_communicator_id(cls): ...
-
-
-def test_a_communicator_of_the_user_is_an_object(collective: ModuleType):
-    a, b = abstract_actor(Stage), abstract_actor(Stage)
-    communicator = LocalCommunicator([a, b])
-    with InputNode() as inp:
-        x = a.fwd.bind(inp).with_tensor_transport(communicator)
-        dag = MultiOutputNode(collective.allreduce.bind([x, b.fwd.bind(inp)], transport=communicator))
-    unit = import_graph(dag)
-    assert body(unit).count('via custom<0, "LocalCommunicator">') == 2
-    assert unit.constants[0] is communicator
-
-
-def test_collectives_are_one_operation(collective: ModuleType):
-    a, b = abstract_actor(Stage), abstract_actor(Stage)
-    with InputNode() as inp:
-        pair = [a.fwd.bind(inp), b.fwd.bind(inp)]
-        pair = collective.allreduce.bind(pair, op=ReduceOp.MAX)
-        pair = collective.allgather.bind(pair)
-        dag = MultiOutputNode(collective.reducescatter.bind(pair))
-    types = " : !cgc.tensor<default, direct>, !cgc.tensor<default, direct>"
-    assert body(import_graph(dag)) == expected(f"""
-        %0 = cgc.input
-        %1 = cgc.call @Stage_0::@fwd(%0)
-        %2 = cgc.call @Stage_1::@fwd(%0)
-        %3, %4 = cgc.allreduce max(%1, %2) on [@Stage_0, @Stage_1] via accelerator{types}
-        %5, %6 = cgc.allgather(%3, %4) on [@Stage_0, @Stage_1] via accelerator{types}
-        %7, %8 = cgc.reduce_scatter sum(%5, %6) on [@Stage_0, @Stage_1] via accelerator{types}
-        cgc.output [%7, %8]
-    """)
-
-
-def test_a_collective_of_several_tensors(collective: ModuleType):
-    a, b = abstract_actor(Stage), abstract_actor(Stage)
-    with InputNode() as inp:
-        first = [a.fwd.bind(inp), b.fwd.bind(inp)]
-        second = [a.fwd.bind(inp), b.fwd.bind(inp)]
-        (a0, a1), (b0, b1) = collective.allreduce.bind([first, second])
-        dag = MultiOutputNode([a0, b0, a1, b1])
-    text = body(import_graph(dag))
-    # Grouped by participant: both tensors of the first actor, then both of the second.
-    assert "%5, %6, %7, %8 = cgc.allreduce sum(%1, %3, %2, %4) on [@Stage_0, @Stage_1]" in text
-    assert text.endswith("cgc.output [%5, %7, %6, %8]")
-
-
 def test_symbols_and_declarations():
     anonymous, named, twin = abstract_actor(Stage), abstract_actor(Stage, "b"), abstract_actor("x", name="b")
     driver, odd = abstract_actor("x", name="driver"), abstract_actor("A.B c!", node="n1", devices=["gpu:0", "gpu:1"])
@@ -334,9 +192,6 @@ def test_locations_are_those_of_the_binds(tmp_path):
     assert location_text(calls(rooted)[0]) == f"ir/test_importer.py:{first}"
     elsewhere = import_graph(dag, location_root=str(tmp_path))
     assert location_text(calls(elsewhere)[0]) == f"test_importer.py:{first}"
-
-
-# Faulty graphs: shown, for verify-graph to judge
 
 
 def test_no_input_and_two_inputs():
@@ -397,9 +252,6 @@ def test_the_input_as_output():
     with InputNode() as inp:
         pass
     assert body(import_graph(inp)) == "%0 = cgc.input\ncgc.output %0"
-
-
-# Order
 
 
 def test_calls_on_one_actor_keep_the_order_of_their_binds():
@@ -474,9 +326,6 @@ def test_the_text_does_not_depend_on_hashes(tmp_path, collective: ModuleType):
         texts.add(run.stdout)
     assert len(texts) == 1
     assert "@B_0::@f" in texts.pop()
-
-
-# Real actors
 
 
 def test_real_actors(ray_session):

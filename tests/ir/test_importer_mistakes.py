@@ -1,23 +1,12 @@
 """Faulty graphs that the IR cannot show: `import_graph` refuses them and names the node and its `.bind`."""
 
-import importlib
-
 import pytest
-import ray
 from ray.dag import InputNode, MultiOutputNode
 
 from cgc.errors import GraphError
 from cgc.ir.abstract import abstract_actor
 from cgc.ir.importer import import_graph
-
-
-class Stage:
-    def fwd(self, *args, **kwargs):
-        return args
-
-    @ray.method(num_returns=2)
-    def split(self, value):
-        return value
+from tests.ir.imported import Stage
 
 
 def test_cycle():
@@ -88,9 +77,7 @@ def test_roots_that_are_no_nodes(root):
         import_graph(root)
 
 
-def test_a_collective_that_is_not_connected():
-    pytest.importorskip("torch")
-    collective = importlib.import_module("ray.experimental.collective")
+def test_a_collective_that_is_not_connected(collective):
     a, b = abstract_actor(Stage), abstract_actor(Stage)
     with InputNode() as inp:
         x, _ = collective.allreduce.bind([a.fwd.bind(inp), b.fwd.bind(1)])
