@@ -30,7 +30,7 @@ LABEL = "memfd:cgc"
 # From native/layout.h, which is the one to change; the version guards against reading another one.
 _LINE = 64
 _MAGIC = 0x616E657261636763
-_LAYOUT_VERSION = 1
+_LAYOUT_VERSION = 2
 _GEOMETRY = struct.Struct("<QIII")
 _CLOSED = _LINE
 _RINGS = 4 * _LINE
