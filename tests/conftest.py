@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, settings
 # The processes that tests start take it over.
 for variable in ("RAY_CGRAPH_get_timeout", "RAY_CGRAPH_submit_timeout"):
     os.environ.setdefault(variable, "60")
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")  # sixty are too few for a machine that is busy, too
 
 # A deadline for an example would be a timed assertion: what is slow on a busy machine is not wrong.
 settings.register_profile("cgc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -70,13 +71,29 @@ def ray_session() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _release_actors(request: pytest.FixtureRequest) -> Iterator[None]:
     """
-    End the actors of a test with the test: nodes of `ray.dag` refer to one another in cycles and hold their handles.
+    End the actors that nobody here refers to any more after a test.
 
-    An idle actor process costs about one per cent of a core, so those of a hundred tests would take a whole one.
+    Ray keeps an actor whose handle was pickled until its job ends, and `bind` pickles handles. An idle actor process
+    costs about one per cent of a core, so those of a hundred tests would take a whole one.
     """
     yield
     if "ray_session" in request.fixturenames:
         gc.collect()
+        _kill_forgotten_actors()
+
+
+def _kill_forgotten_actors() -> None:
+    import ray
+    from ray._private import state, worker
+
+    if not ray.is_initialized():
+        return
+    job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+    actors = set(state.actors(job_id=job, actor_state_name="ALIVE"))
+    if actors:
+        actors -= {each._actor_id.hex() for each in gc.get_objects() if type(each) is ray.actor.ActorHandle}
+    for actor in actors:
+        worker.global_worker.core_worker.kill_actor(ray.ActorID.from_hex(actor), True)
 
 
 @pytest.fixture
