@@ -99,3 +99,7 @@ class GraphFuture(CompiledDAGFuture):  # type: ignore[misc]
 
     def __reduce__(self) -> NoReturn:
         raise ValueError("CompiledDAGFuture cannot be pickled.")
+
+
+# Ray prints the class in messages of its own (`ray.get`).
+GraphFuture.__module__, GraphFuture.__qualname__ = CompiledDAGFuture.__module__, CompiledDAGFuture.__qualname__

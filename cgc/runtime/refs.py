@@ -83,11 +83,6 @@ class GraphRef(CompiledDAGRef):  # type: ignore[misc]
         raise ValueError("CompiledDAGRef cannot be pickled.")
 
 
-# Ray prints the class in messages of its own (`ray.wait`), and refuses its own refs by exact class.
-GraphRef.__module__, GraphRef.__qualname__ = CompiledDAGRef.__module__, CompiledDAGRef.__qualname__
-ray_internals.refuse_serialization(GraphRef, "Serialization of CompiledDAGRef is not supported.")
-
-
 class OutputRef(GraphRef):
     """A ref to one of several outputs."""
 
@@ -97,3 +92,9 @@ class OutputRef(GraphRef):
         self._record = record
         self._output = output
         self._channel_index = output
+
+
+for _class in (GraphRef, OutputRef):
+    # Ray prints the class in messages of its own (`ray.wait`), and refuses its own refs by exact class.
+    _class.__module__, _class.__qualname__ = CompiledDAGRef.__module__, CompiledDAGRef.__qualname__
+    ray_internals.refuse_serialization(_class, "Serialization of CompiledDAGRef is not supported.")

@@ -201,6 +201,16 @@ def test_futures_are_not_copied(use, message, run, echo):
     assert run(main) == 1
 
 
+def test_futures_are_not_read_by_ray_get(run, echo):
+    async def main(compile_dag):
+        future = await compile_dag(echo).execute_async(1)
+        with pytest.raises(ValueError, match=r"<class 'ray\.experimental\.compiled_dag_ref\.CompiledDAGFuture'>"):
+            ray.get(future)
+        return await future
+
+    assert run(main) == 1
+
+
 def test_inflight_limit(run, echo):
     async def main(compile_dag):
         graph = compile_dag(echo, _max_inflight_executions=2)

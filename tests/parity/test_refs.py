@@ -122,6 +122,16 @@ def test_refs_are_not_passed_to_tasks_or_stored(echo, workers):
     assert ray.get(ref) == 1
 
 
+def test_refs_of_several_outputs_are_not_stored_and_not_waited_for(two_outputs):
+    refs = two_outputs().execute(1)
+    for value in (refs[0], refs):
+        with pytest.raises(TypeError, match="Serialization of CompiledDAGRef is not supported"):
+            ray.put(value)
+    with pytest.raises(TypeError, match=r"<class 'ray\.experimental\.compiled_dag_ref\.CompiledDAGRef'>"):
+        ray.wait(refs)
+    assert ray.get(refs) == ["1>a", "1>b"]
+
+
 def test_results_out_of_order(echo):
     graph = echo()
     refs = [graph.execute(i) for i in range(8)]
