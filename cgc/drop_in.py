@@ -13,12 +13,13 @@ defaults and meaning; where behaviour differs, `docs/ray-differences.md` says ho
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ray.dag import DAGNode
 
 from cgc.errors import GraphError, Violation
+from cgc.runtime.ray_internals import check_unused_inputs
 
 if TYPE_CHECKING:
     from ray.experimental.channel.communicator import Communicator
@@ -29,13 +30,20 @@ ENVIRONMENT_VARIABLE = "CGC_INSTALL"
 """`import cgc` installs where this is "1". Workers inherit it, so that a driver in an actor or a task does the same."""
 
 RAYS_WORDS = {
-    "no-input": "No InputNode found in the DAG.",
     "whole-and-part": (
         "All tasks must either use InputNode() directly, or they must index to specific args or kwargs."
     ),
+    "second-input": "More than one InputNode found",
     "class": "Compiled DAGs can only bind methods to an actor that is already created with Actor.remote()",
 }
-"""Ray's messages for rules of `verify-graph`; two more need their subjects, see `_in_rays_words`."""
+"""Ray's messages for rules of `verify-graph`; others need their subjects, see `_in_rays_words`."""
+
+ASSERTED = frozenset({"second-input"})
+"""Rules that Ray asserts."""
+
+
+class RayAssertionError(GraphError, AssertionError):
+    """The user's graph is wrong in a way that Ray asserts against."""
 
 
 def install() -> None:
@@ -70,6 +78,7 @@ def _experimental_compile(
             "It is not allowed to call `experimental_compile` on the same DAG object multiple times no matter whether "
             "`teardown` is called or not. Please reuse the existing compiled DAG or create a new one."
         )
+    _refuse_second_output(self)
     try:
         graph = compile_graph(
             self,
@@ -86,9 +95,22 @@ def _experimental_compile(
         words = _in_rays_words(self, error.violations)
         if not words:
             raise
-        raise GraphError("\n".join([str(error), *words]), error.violations) from None
+        kind = RayAssertionError if any(rule in ASSERTED for rule, _, _ in error.violations) else GraphError
+        raise kind("\n".join([str(error), *words]), error.violations) from None
     self.is_cgraph_output_node = True
     return graph
+
+
+def _refuse_second_output(dag: DAGNode) -> None:
+    """Ray's rule for a graph that was compiled at another node, in Ray's words; `cgc.compile` has no such rule."""
+    from cgc.ir.ray_nodes import connected
+
+    for node in connected(dag):
+        if node.is_cgraph_output_node:
+            raise ValueError(
+                "The DAG was compiled more than once. The following two nodes call `experimental_compile`: "
+                f"(1) {node}, (2) {dag}"
+            )
 
 
 def _in_rays_words(dag: DAGNode, violations: Sequence[Violation]) -> list[str]:
@@ -103,11 +125,16 @@ def _in_rays_words(dag: DAGNode, violations: Sequence[Violation]) -> list[str]:
             f"nodes. There are {len(leaves)} leaf nodes in the DAG. Please add the outputs of {leaves} to the the "
             "MultiOutputNode."
         )
-    if unused := subjects.get("unused-part"):
-        keys = ", ".join(str(key) for key in dag._find_root().input_attribute_nodes)
-        words.append(
-            f"Compiled Graph expects input to be accessed using all of attributes {keys}, but {', '.join(unused)} "
-            f"{'is' if len(unused) == 1 else 'are'} unused. Ensure all input attributes are used and contribute to the "
-            "computation of the Compiled Graph output."
-        )
+    if violations:
+        no_root = _complaint(dag._find_root)
+        words += no_root or _complaint(lambda: check_unused_inputs(dag, set(dag._find_root().input_attribute_nodes)))
     return words
+
+
+def _complaint(check: Callable[[], Any]) -> list[str]:
+    """What a check of Ray's own finds wrong."""
+    try:
+        check()
+    except ValueError as error:
+        return [str(error)]
+    return []

@@ -82,7 +82,7 @@ def import_graph(
     """
     if not isinstance(root, DAGNode):
         raise GraphError(f"expected a ray.dag node (what `.bind` or MultiOutputNode gives), got {type(root).__name__}")
-    items = _in_order(_group(_discover(root)))
+    items = _in_order(_group(ray_nodes.connected(root)))
     symbols = _Symbols(actors or {}, driver_node, with_ids, share_hosts)
     emitter = _Emitter(symbols, location_root, default_communicator)
     for item in items:
@@ -114,21 +114,6 @@ class _Item:
     @property
     def head(self) -> DAGNode:
         return self.nodes[0]
-
-
-def _discover(root: DAGNode) -> list[DAGNode]:
-    """All nodes connected to `root`, those that it does not depend on included; depth first, so in a stable order."""
-    seen = {id(root)}
-    found: list[DAGNode] = []
-    pending = [root]
-    while pending:
-        node = pending.pop()
-        found.append(node)
-        for neighbour in ray_nodes.neighbours(node):
-            if id(neighbour) not in seen:
-                seen.add(id(neighbour))
-                pending.append(neighbour)
-    return found
 
 
 def _group(nodes: list[DAGNode]) -> list[_Item]:

@@ -37,6 +37,21 @@ def neighbours(node: DAGNode) -> Iterator[DAGNode]:
     yield from node._downstream_nodes
 
 
+def connected(root: DAGNode) -> list[DAGNode]:
+    """All nodes connected to `root`, those that it does not depend on included; depth first, so in a stable order."""
+    seen = {id(root)}
+    found: list[DAGNode] = []
+    pending = [root]
+    while pending:
+        node = pending.pop()
+        found.append(node)
+        for neighbour in neighbours(node):
+            if id(neighbour) not in seen:
+                seen.add(id(neighbour))
+                pending.append(neighbour)
+    return found
+
+
 def is_output_of_call(node: DAGNode) -> bool:
     """True for a node that stands for one of several results of a call."""
     return isinstance(node, ClassMethodNode) and node.is_class_method_output
@@ -57,8 +72,12 @@ def place(node: DAGNode, location_root: str | None = None) -> tuple[str, int] | 
 
 def describe(node: DAGNode) -> str:
     """`chain.py:8: a.fwd`, for messages."""
+    return _before(node) + _what(node)
+
+
+def _before(node: DAGNode) -> str:
     where = place(node)
-    return (f"{where[0]}:{where[1]}: " if where is not None else "") + _what(node)
+    return f"{where[0]}:{where[1]}: " if where is not None else ""
 
 
 def _what(node: DAGNode) -> str:
@@ -207,9 +226,9 @@ def _request(hint: Any, constants: ConstantTable, default: Any, node: DAGNode) -
         return TransportAttr.of("custom", constants.add(communicator))
     if default is None:
         raise GraphError(
-            f"{describe(node)} has no custom communicator specified. Please specify a custom communicator for it using"
-            " `with_tensor_transport()`, or specify a communicator or 'create' for _default_communicator when calling"
-            " experimental_compile() (default_communicator of cgc.compile())."
+            f"{_before(node)}DAGNode {_what(node)} has no custom communicator specified. Please specify a custom"
+            " communicator for the DAGNode using `with_tensor_transport()`, or specify a communicator or 'create' for"
+            " _default_communicator when calling experimental_compile() (default_communicator of cgc.compile())."
         )
     if isinstance(default, str):
         return TransportAttr.of("accelerator" if default == "create" else default)

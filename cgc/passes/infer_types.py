@@ -41,6 +41,9 @@ LENDS = "cuda_ipc"
 
 NEEDS_DEVICE = frozenset({ACCELERATOR, LENDS})
 
+RAYS_WORDS_OF_NO_GPU = "actor does not have an accelerator assigned by Ray"
+"""For those who look for Ray's message."""
+
 
 def settle_transports(graph: GraphOp, topology: Topology | None = None) -> int:
     """
@@ -116,21 +119,22 @@ def _problems(
         if receiver == ends[0]:
             continue
         if transport.is_rendezvous and driver in (ends[0], receiver):
-            # Ray's sentence, for those who look for it.
+            # Ray's sentences, for those who look for them.
             ray = (
-                " (DAG inputs cannot be transferred via accelerator because the driver cannot participate in the"
-                " communicator group)"
+                "DAG inputs cannot be transferred via accelerator because the driver cannot participate in the"
+                " communicator group"
+                if ends[0] == driver
+                else "Driver cannot participate in the communicator group."
             )
             found.append(
                 f"{describe(value, driver)} cannot go from {ends[0]} to {receiver} via {kind}: the driver is in no"
-                f" communicator{ray if ends[0] == driver else ''}; use transport 'shm' for values that the driver"
-                " sends or gets"
+                f" communicator ({ray}); use transport 'shm' for values that the driver sends or gets"
             )
         elif kind in NEEDS_DEVICE and not (has_gpu(actors[ends[0]]) and has_gpu(actors[receiver])):
             without = [end for end in (ends[0], receiver) if not has_gpu(actors[end])]
             found.append(
                 f"{describe(value, driver)} cannot go from {ends[0]} to {receiver} via {kind}: {_no_gpu(without)};"
-                " use transport 'auto' or 'shm', or create the actors with num_gpus=1"
+                f" use transport 'auto' or 'shm', or create the actors with num_gpus=1 ({RAYS_WORDS_OF_NO_GPU})"
             )
     return found
 
@@ -166,6 +170,7 @@ def _settle_collective(operation: CollectiveOp, actors: Mapping[str, ActorOp]) -
     return [
         f"{name} of {', '.join(operation.participant_names)} via {operation.transport.kind.data}:"
         f" {_no_gpu(without)}; create the actors with num_gpus=1, or pass a communicator for CPU tensors"
+        f" ({RAYS_WORDS_OF_NO_GPU})"
     ]
 
 

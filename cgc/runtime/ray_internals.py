@@ -47,6 +47,9 @@ REGISTERED_REDUCERS: dict[type, Callable[[Any], Any]] = CloudPickler.dispatch.ma
 should_pickle_by_reference: Callable[[Any], bool] = _should_pickle_by_reference
 """cloudpickle's own answer to "will the other process import this class or function?", so that ours never differs."""
 
+check_unused_inputs: Callable[[Any, set[int | str]], None] = _compiled_dag_node._check_unused_dag_input_attributes
+"""Ray's check that an output depends on each of these parts of the input, for the words in which it says so."""
+
 INTENDED_EXITS: tuple[type[BaseException], ...] = (SystemExit, ray.exceptions.AsyncioActorExit)
 """What `ray.actor.exit_actor()` raises in the calling method (the second one in async actors)."""
 

@@ -10,8 +10,19 @@ from ray.dag import InputNode, MultiOutputNode
 
 
 def test_no_input_node(compiled, workers):
-    dag = workers[0].echo.bind(1)
-    with pytest.raises(ValueError, match="No InputNode found in the DAG"):
+    call = workers[0].echo.bind(1)
+    message = "No InputNode found in the DAG: when traversing upwards, no upstream node was found for"
+    for dag in (call, MultiOutputNode([call]), MultiOutputNode([])):
+        with pytest.raises(ValueError, match=message):
+            compiled(dag)
+
+
+def test_two_input_nodes(compiled, workers):
+    with InputNode() as first:
+        inner = workers[0].echo.bind(first)
+    with InputNode() as second:
+        dag = workers[0].add.bind(inner, second)
+    with pytest.raises(AssertionError, match="More than one InputNode found"):
         compiled(dag)
 
 
@@ -58,11 +69,63 @@ def test_unused_input_attributes(compiled, workers):
         compiled(dag)
 
 
+def test_input_attribute_of_which_only_a_leaf_depends(compiled, workers):
+    with InputNode() as inp:
+        workers[1].echo.bind(inp.unused)
+        dag = workers[0].echo.bind(inp.used)
+    with pytest.raises(ValueError, match=r"Compiled Graph expects input to be accessed.*unused is unused"):
+        compiled(dag)
+
+
+def test_graph_that_was_compiled_at_another_node(compiled, workers):
+    a, b, *_ = workers
+    with InputNode() as inp:
+        inner = a.tag.bind(inp)
+    graph = compiled(inner)
+    message = "The DAG was compiled more than once. The following two nodes call `experimental_compile`: "
+    for outer in (b.tag.bind(inner), MultiOutputNode([inner]), b.tag.bind(inp)):
+        with pytest.raises(ValueError, match=message):
+            compiled(outer)
+    graph.teardown()
+    with pytest.raises(ValueError, match=message):
+        compiled(MultiOutputNode([inner]))
+
+
 def test_inputs_do_not_travel_by_accelerator(compiled, workers):
     with InputNode() as inp:
         dag = workers[0].echo.bind(inp.with_tensor_transport(transport="accelerator"))
     with pytest.raises(ValueError, match="DAG inputs cannot be transferred via accelerator"):
         compiled(dag)
+
+
+def test_outputs_do_not_travel_by_accelerator(compiled, workers):
+    a, b, *_ = workers
+    with InputNode() as inp:
+        inner = a.echo.bind(inp).with_tensor_transport(transport="accelerator")
+        dag = MultiOutputNode([b.echo.bind(inner), inner])
+    with pytest.raises(ValueError, match=r"Driver cannot participate in the communicator group\."):
+        compiled(dag)
+
+
+def test_accelerator_between_actors_that_have_none(compiled, workers):
+    a, b, *_ = workers
+    with InputNode() as inp:
+        dag = b.echo.bind(a.echo.bind(inp).with_tensor_transport(transport="accelerator"))
+    with pytest.raises(ValueError, match="actor does not have an accelerator assigned by Ray"):
+        compiled(dag)
+
+
+def test_accelerator_without_a_communicator(compiled, workers):
+    a, b, *_ = workers
+    with InputNode() as inp:
+        dag = b.echo.bind(a.echo.bind(inp).with_tensor_transport(transport="accelerator"))
+    message = (
+        r"has no custom communicator specified\. Please specify a custom communicator for the DAGNode using "
+        r"`with_tensor_transport\(\)`, or specify a communicator or 'create' for _default_communicator when calling "
+        r"experimental_compile\(\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        compiled(dag, _default_communicator=None)
 
 
 @pytest.mark.parametrize("size", [0, -1, "large", 1.5])

@@ -222,7 +222,10 @@ def _custom_order(key: str, spec: CommunicatorSpec, actors: Mapping[str, ray.act
         ranks[symbol] = communicator.get_rank(handle)
     for symbol in spec.actors:
         if symbol not in ranks:
-            raise ValueError(f"{what} is the transport of a tensor of @{symbol}, which does not belong to it")
+            raise ValueError(
+                f"{what} is the transport of a tensor of @{symbol}, which does not belong to it: the passed-in "
+                "communicator must include all of the actors"
+            )
     if sorted(ranks.values()) != list(range(len(ranks))):
         raise ValueError(f"{what} must give its {len(ranks)} actors the ranks from 0 on, and gives {ranks}")
     if isinstance(communicator, GlooCommunicator):
