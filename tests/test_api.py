@@ -176,7 +176,9 @@ def test_programs_dump_and_visualize():
         assert "cgc.send" in graph.dump(after="pair-comm")
         assert "cgc.channel" in graph.dump()
         assert graph.schedule().lstrip().startswith("digraph")
-        assert graph.visualize(format="dot").startswith("digraph")
+        drawing = graph.visualize(format="dot")
+        assert drawing.startswith("digraph")
+        assert rf'"Task 1\nActor: Worker\nID: {a._actor_id.hex()[:6]}...\nMethod: echo"' in drawing
         with pytest.raises(cgc.PassError, match="pair-comm"):
             graph.dump(after="pair-com")
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from ray.actor import ActorHandle
 from ray.dag import ClassMethodNode, DAGNode, FunctionNode, InputAttributeNode, InputNode, MultiOutputNode
 
-from cgc.ir.ray_nodes import function_name, sources
+from cgc.ir.ray_nodes import class_name_of, function_name, sources
 
 COLUMN = 30
 """Characters between the left ends of two neighbours in a row of the text."""
@@ -36,8 +36,9 @@ class Node:
     A node of the drawing.
 
     Attributes:
-        lines: The label, line by line.
-        short: The label in the text drawing.
+        lines: The label, line by line, in Graphviz's drawing.
+        line: The label in the text's list of nodes.
+        short: The label in the text's drawing.
         actor: What is called: id of the actor, or a name of the function's host of its own, or `""`.
         hint: Class of the type hint of the node's value.
         accelerator: Whether the value travels by accelerator.
@@ -45,6 +46,7 @@ class Node:
 
     number: int
     lines: tuple[str, ...]
+    line: str
     short: str
     actor: str
     hint: str
@@ -90,7 +92,7 @@ class UserGraph:
         arrows = ("--->", "+++>")
         lines = [
             "Nodes Information:",
-            *(f'{node.number} [label="Task {node.number}  {" ".join(node.lines)}"] ' for node in self.nodes),
+            *(f'{node.number} [label="Task {node.number}  {node.line}"] ' for node in self.nodes),
             "",
             "Edges Information:",
             *(f"{source} {arrows[self.nodes[source].accelerator]} {target}" for source, target in self.edges),
@@ -139,21 +141,23 @@ def _node(number: int, node: DAGNode) -> Node:
     if isinstance(node, FunctionNode):
         name = function_name(node)
         accelerator = node.type_hint.requires_accelerator()
-        return Node(number, (f"Function: {name}",), name, f"function {number}", hint, accelerator)
+        label = f"Function: {name}"
+        return Node(number, (label,), label, name, f"function {number}", hint, accelerator)
     if not isinstance(node, ClassMethodNode):
         return _labelled(number, "InputNode" if isinstance(node, InputNode) else type(node).__name__, hint=hint)
     accelerator = node.type_hint.requires_accelerator()
     if node.is_class_method_output:
-        label = (f"ClassMethodOutputNode[{node.output_idx}]",)
-        return Node(number, label, f"Output[{node.output_idx}]", "", hint, accelerator)
+        label = f"ClassMethodOutputNode[{node.output_idx}]"
+        return Node(number, (label,), label, f"Output[{node.output_idx}]", "", hint, accelerator)
     handle, method = node._get_actor_handle(), node.get_method_name()
     actor = handle._actor_id.hex() if isinstance(handle, ActorHandle) else "unknown"
-    lines = (f"Actor: {actor[:6]}...", f"Method: {method}")
-    return Node(number, lines, f"Actor_{actor[:6]}:{method}", actor, hint, accelerator)
+    lines = (f"Actor: {class_name_of(handle)}", f"ID: {actor[:6]}...", f"Method: {method}")
+    line = f"Actor: {actor[:6]}... Method: {method}"
+    return Node(number, lines, line, f"Actor_{actor[:6]}:{method}", actor, hint, accelerator)
 
 
 def _labelled(number: int, label: str, short: str = "", hint: str = "") -> Node:
-    return Node(number, (label,), short or label, "", hint, False)
+    return Node(number, (label,), label, short or label, "", hint, False)
 
 
 def _drawing(nodes: Sequence[Node], edges: Sequence[tuple[int, int]]) -> Iterator[str]:
