@@ -47,7 +47,9 @@ class ErrorValue:
         """
         text = _format_traceback(error)
         if note:
-            text += f"  {note}\n"
+            # In front of the frames: programs look at the end of the text for what was raised, as they do with Ray.
+            head = "Traceback (most recent call last):\n"
+            text = f"{head}  {note}\n{text.removeprefix(head)}"
         cause = error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
         task_error = RayTaskError(
             function_name=where,

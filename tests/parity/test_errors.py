@@ -31,8 +31,8 @@ def test_text_of_an_error_has_the_remote_traceback(compiled, workers):
         ray.get(graph.execute("x"))
     text = str(caught.value)
     assert "raise_error" in text
-    assert "AppError: refused 'x'" in text
     assert "conftest.py" in text
+    assert text.endswith("AppError: refused 'x'")
 
 
 @pytest.mark.parametrize("builtin", [ValueError, KeyError, ZeroDivisionError, OSError, StopIteration, AssertionError])
