@@ -66,7 +66,8 @@ def link(
         [] if endings is None else endings,
     )
     steps: list[Step] = []
-    for operation in program.operations:
+    changeable = {} if ends.crossing is not None else changeable_values(program)
+    for number, operation in enumerate(program.operations):
         if tensor_links is not None and (step := tensor_links.link(operation)) is not None:
             steps.append(step)
         elif isinstance(operation, Read):
@@ -76,12 +77,62 @@ def link(
         elif isinstance(operation, Write):
             writer, slots, encoder = ends.writing(operation)
             write = writer.write if noting is None else noting(writer.write)
-            steps.append(_link_write(operation, write, OfferKeeper(writer, slots), registers, names, encoder))
+            early: dict[int, serialization.Encoded] = {}
+            for register, maker in changeable.get(number, ()):
+                take = partial(_encode_early, early, register, operation, registers, names, encoder)
+                steps[maker] = _in_turn(steps[maker], take)
+            steps.append(_link_write(operation, write, OfferKeeper(writer, slots), registers, names, encoder, early))
         elif isinstance(operation, Copy) and ends.crossing is not None:
             steps.append(_link_copy(operation, ends.crossing, registers, names, ends.room_after(operation)))
         else:
             raise TypeError(f"program @{program.actor}: {type(operation).__name__} is an operation of the driver")
     return steps
+
+
+def changeable_values(program: Program) -> dict[int, list[tuple[int, int]]]:
+    """
+    What the actor may change before it is sent: results that wait for those of later calls, to share a message.
+
+    By number of the write, (register, number of the call that fills it).
+    """
+    found: dict[int, list[tuple[int, int]]] = {}
+    maker: dict[int, int] = {}
+    last_call = -1
+    for number, operation in enumerate(program.operations):
+        if isinstance(operation, Call):
+            last_call = number
+            maker.update(dict.fromkeys(operation.into, number))
+        elif isinstance(operation, Write) and len(operation.values) > 1:
+            made = [(register, maker[register]) for register in operation.values if register in maker]
+            if changeable := [(register, call) for register, call in made if call < last_call]:
+                found[number] = changeable
+    return found
+
+
+def _encode_early(
+    early: dict[int, serialization.Encoded],
+    register: int,
+    operation: Write,
+    registers: Registers,
+    names: ValueNames,
+    encoder: serialization.Encoder,
+) -> None:
+    """Encode a value before it is sent, unless nobody can change it; what Ray sends is the value as it was returned."""
+    value = registers[register]
+    if type(value) in serialization.UNCHANGEABLE:
+        return
+    try:
+        early[register] = encoder.encode_early(value)
+    except Exception as error:
+        early[register] = encoder.encode_early(unsendable(value, names.of(register, operation), error))
+
+
+def _in_turn(first: Step, second: Step) -> Step:
+    def both() -> None:
+        first()
+        second()
+
+    return both
 
 
 class _Ends:
@@ -252,6 +303,7 @@ def _link_write(
     registers: Registers,
     names: ValueNames,
     encoder: serialization.Encoder,
+    early: dict[int, serialization.Encoded],
 ) -> Step:
     encode = encoder.encode
     kept = keeper.entries
@@ -271,7 +323,7 @@ def _link_write(
         try:
             write(kind, blob, buffers)
         except MemoryError as error:
-            write_without_memory(str(error))
+            write_without_memory([registers[source]], str(error))
         if kept or encoder.offers:
             keeper.update(encoder.offers)
             encoder.offers = ()
@@ -279,20 +331,21 @@ def _link_write(
             registers[register] = None
 
     def write_many() -> None:
-        kind, blob, buffers = encoder.encode_many([registers[register] for register in sources], replace)
+        values = [early.get(register, registers[register]) for register in sources]
+        early.clear()
+        kind, blob, buffers = encoder.encode_many(values, replace)
         try:
             write(kind, blob, buffers)
         except MemoryError as error:
-            write_without_memory(str(error))
+            write_without_memory(values, str(error))
         if kept or encoder.offers:
             keeper.update(encoder.offers)
             encoder.offers = ()
         for register in drop:
             registers[register] = None
 
-    def write_without_memory(reason: str) -> None:
+    def write_without_memory(values: list[Any], reason: str) -> None:
         """Send an error instead of the largest value, and of as many others as it takes."""
-        values = [registers[register] for register in sources]
         sizes = [encoder.size_of(value) for value in values]
         for position in sorted(range(len(values)), key=sizes.__getitem__, reverse=True):
             values[position] = unplaceable(names.of(sources[position], operation), reason)

@@ -37,6 +37,22 @@ SLOW_TURNS_AFTER_GIVING_UP = 64
 """Values for which an encoder goes straight to Ray's pickler after its own could not do one."""
 
 
+class Encoded:
+    """
+    A value's message, made before it is sent and independent of the value.
+
+    Attributes:
+        message: What `Encoder.encode` gives for it.
+        offers: The references in it.
+    """
+
+    __slots__ = ("message", "offers")
+
+    def __init__(self, message: Message, offers: tuple[handover.Offer, ...]) -> None:
+        self.message = message
+        self.offers = offers
+
+
 class Encoder:
     """
     Makes messages of values for one channel. One thread at a time.
@@ -65,6 +81,12 @@ class Encoder:
                 return message
         return self._pickle(value)
 
+    def encode_early(self, value: Any) -> Encoded:
+        """What can be encoded in the place of `value`, which may change meanwhile. Raises as `encode`."""
+        kind, blob, buffers = self.encode(value)
+        offers, self.offers = self.offers, ()
+        return Encoded((kind, bytes(blob), tuple(map(_unchangeable, buffers))), offers)
+
     def size_of(self, value: Any) -> int:
         """Bytes of a value's message; 0 for one that cannot be encoded."""
         try:
@@ -85,7 +107,7 @@ class Encoder:
                 kind, blob, out_of_band = self.encode(value)
             except Exception as error:
                 kind, blob, out_of_band = self.encode(replace(position, error))
-            offers += self.offers
+            offers += value.offers if type(value) is Encoded else self.offers
             self.offers = ()
             size = len(blob)
             if size >= BLOB_OUT_OF_BAND:
@@ -130,6 +152,14 @@ class Encoder:
 
     def _add_buffer(self, buffer: pickle.PickleBuffer) -> None:
         self._buffers.append(buffer.raw())
+
+
+def _unchangeable(buffer: Buffer) -> Buffer:
+    """The buffer, or a copy if somebody could write into it."""
+    try:
+        return buffer if memoryview(buffer).readonly else bytes(buffer)
+    except ValueError:  # arrays of dates have no buffer
+        return buffer.tobytes()
 
 
 def decode(kind: int, blob: Buffer, buffers: Sequence[Buffer]) -> Any:
@@ -203,8 +233,12 @@ EXACT_ENCODERS: dict[type, Callable[[Any], Message | None]] = {
     complex: lambda value: (protocol.SCALAR, _dump_scalar(value), ()),
     type(None): lambda value: (protocol.SCALAR, _dump_scalar(value), ()),
     ErrorValue: lambda value: (protocol.ERROR, value.blob, ()),
+    Encoded: lambda value: value.message,
 }
 """Encoders of exact types; None as result sends the value through the pickler. Libraries add theirs."""
+
+UNCHANGEABLE = frozenset({bytes, str, int, float, bool, complex, type(None), ErrorValue})
+"""Types of which a value stays as it is."""
 
 
 def _decode_object(blob: Buffer, buffers: Sequence[Buffer]) -> Any:

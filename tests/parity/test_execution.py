@@ -277,6 +277,43 @@ def test_no_state_leaks_between_executions(compiled, workers):
     assert items == [0]
 
 
+def test_outputs_are_as_they_were_returned(compiled, workers):
+    """What a later call of the actor does to a result does not show in it, although both go to the driver."""
+    a, b, *_ = workers
+
+    def collect(items, value):
+        items.append(value)
+        return items
+
+    def fill(box, value):
+        if not box:
+            box.append(np.zeros(4))
+        box[0][:] = value
+        return box[0]
+
+    kept, box = [], []
+    with InputNode() as inp:
+        lists = [a.call.bind(collect, kept, inp.item) for _ in range(3)]
+        arrays = [b.call.bind(fill, box, inp.number), b.call.bind(fill, box, inp.other)]
+        dag = MultiOutputNode([*lists, *arrays])
+    graph = compiled(dag)
+    for i in range(2):
+        first, second, third, low, high = ray.get(graph.execute(item=i, number=i, other=i + 10))
+        assert (len(second), len(third)) == (len(first) + 1, len(first) + 2)
+        assert (low.tolist(), high.tolist()) == ([i] * 4, [i + 10] * 4)
+        del low, high
+
+
+def test_references_in_a_result_that_waits_for_another_one(compiled, workers):
+    a = workers[0]
+    with InputNode() as inp:
+        dag = MultiOutputNode([a.call.bind(ray.put, inp), a.odd.bind(inp)])
+    graph = compiled(dag)
+    for i in (1, 3):
+        stored, odd = ray.get(graph.execute(i))
+        assert (ray.get(stored), odd) == (i, i)
+
+
 @pytest.mark.parametrize("transport", ["communicator", "default"])
 def test_cpu_communicator_between_two_actors(transport, compiled, workers):
     """Ray's `CPUCommunicator` has collectives only: values between two actors go through shared memory."""
