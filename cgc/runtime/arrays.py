@@ -1,6 +1,9 @@
 """
 NumPy arrays as messages: data out-of-band, read back in place and read-only, as Ray's are.
 
+Arrays with gaps, and those of dates, arrive as copies that may be written, because pickle keeps them in-band, which is
+how Ray sends them.
+
 Loaded when the first array is met. Arrays of Python objects and subclasses of ndarray are pickle's business.
 """
 
@@ -17,7 +20,9 @@ from cgc.runtime import protocol, ray_internals, serialization
 MAX_CACHED_HEADERS = 1024
 """Headers are remembered by (dtype, shape, order); graphs with ever new shapes start over at this number."""
 
-Order = Literal["C", "F"]
+Order = Literal["C", "F", "copy"]
+"""How the data lies; `"copy"` is as "C", and the reader makes a copy of its own."""
+
 Header = tuple["np.dtype[Any]", tuple[int, ...], Order]
 
 _headers: dict[Header, bytes] = {}
@@ -46,8 +51,7 @@ def decode_array(blob: serialization.Buffer, buffers: Sequence[serialization.Buf
         if len(_parsed_headers) >= MAX_CACHED_HEADERS:
             _parsed_headers.clear()
         parsed = _parsed_headers[header] = pickle.loads(header)
-    dtype, shape, order = parsed
-    return np.ndarray(shape, dtype, _read_only(buffers[0]), 0, None, order)
+    return rebuild_array(buffers[0], *parsed)
 
 
 def reduce_array(array: np.ndarray[Any, Any]) -> Any:
@@ -62,6 +66,8 @@ def reduce_array(array: np.ndarray[Any, Any]) -> Any:
 def rebuild_array(
     buffer: serialization.Buffer, dtype: np.dtype[Any], shape: tuple[int, ...], order: Order
 ) -> np.ndarray[Any, Any]:
+    if order == "copy":
+        return np.ndarray(shape, dtype, buffer).copy()
     return np.ndarray(shape, dtype, _read_only(buffer), 0, None, order)
 
 
@@ -72,11 +78,13 @@ def _has_plain_data(dtype: np.dtype[Any]) -> bool:
 def _contiguous(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Order]:
     """The data as a C-contiguous array, and the order in which the original had it."""
     flags = array.flags
+    if array.dtype.kind in "mM":
+        return np.ascontiguousarray(array), "copy"
     if flags.c_contiguous:
         return array, "C"
     if flags.f_contiguous:
         return array.T, "F"
-    return np.ascontiguousarray(array), "C"
+    return np.ascontiguousarray(array), "copy"
 
 
 def _read_only(buffer: serialization.Buffer) -> memoryview:

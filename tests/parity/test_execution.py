@@ -202,6 +202,19 @@ def test_numpy_results_are_read_only(shape, compiled, workers):
     assert not result.flags.writeable
 
 
+@pytest.mark.parametrize("array", [np.arange(6)[::2], np.arange(3)[::-1], np.array(["2026-01-01"], "M8[D]")])
+def test_numpy_arrays_with_gaps_and_of_dates_may_be_written(array, compiled, workers):
+    def overwrite(received, value):
+        received[0] = value
+        return received
+
+    with InputNode() as inp:
+        dag = workers[0].call.bind(overwrite, inp.array, inp.value)
+    graph = compiled(dag)
+    result = ray.get(graph.execute(array=array, value=array[-1]))
+    assert result.tolist() == [array[-1], *array[1:]]
+
+
 def test_structured_numpy(compiled, workers):
     with InputNode() as inp:
         dag = workers[0].echo.bind(inp)

@@ -160,12 +160,13 @@ ARRAYS = [
 
 
 @pytest.mark.parametrize("value", ARRAYS, ids=lambda a: f"{a.dtype}-{a.shape}-{a.strides}")
-def test_arrays_arrive_equal_and_read_only(ring, value):
+def test_arrays_arrive_equal_and_read_only_where_pickle_would_not_copy_them(ring, value):
+    in_band = value.dtype.kind == "M" or not (value.flags.c_contiguous or value.flags.f_contiguous)
     for received in (ring.send(value), ring.send({"nested": [value]})["nested"][0]):
         np.testing.assert_array_equal(received, value)
         assert received.dtype == value.dtype
         assert type(received) is np.ndarray
-        assert not received.flags.writeable
+        assert received.flags.writeable == in_band
 
 
 def test_arrays_keep_fortran_order(ring):
