@@ -129,6 +129,8 @@ class Driver(BaseDriver):
         """One output, an `ErrorValue` perhaps. For `GraphRef.get`, see there."""
         if timeout is None:
             timeout = self.get_timeout
+        elif timeout < 0 and timeout != -1:
+            raise AssertionError("Timeout must be non-negative or -1.")  # which is what Ray raises
         lock = self._fetch_lock
         if lock.locked():
             timeout = self._wait_for_other_reader(timeout)

@@ -276,6 +276,14 @@ def test_time_out_of_minus_one_waits(compiled, workers):
     assert ray.get(ref, timeout=-1) == "ever"
 
 
+@pytest.mark.parametrize("timeout", [-2, -0.5])
+def test_other_negative_time_outs_are_refused(timeout, echo):
+    graph = echo()
+    with pytest.raises(AssertionError, match=r"Timeout must be non-negative or -1\."):
+        ray.get(graph.execute(1), timeout=timeout)
+    assert ray.get(graph.execute(2)) == 2
+
+
 @pytest.mark.parametrize("timeout", [0, 5, -1])
 def test_submit_timeout_does_not_matter_within_the_limits(timeout, echo):
     graph = echo(_submit_timeout=timeout)
