@@ -159,6 +159,7 @@ def collective_of(
         transport = TransportAttr.of("custom", constants.add(communicator))
     elif hint.transport == TorchTensorType.ACCELERATOR:
         transport = _request(hint, constants, default, node)
+        _check_participants(node, default)
     else:
         transport = TransportAttr.of("accelerator")
     if isinstance(operation, AllReduceOp):
@@ -168,6 +169,19 @@ def collective_of(
     if isinstance(operation, AllGatherOp):
         return "allgather", None, transport
     raise GraphError(f"{describe(node)}: unknown collective {type(operation).__name__}")
+
+
+def _check_participants(node: CollectiveOutputNode, communicator: Any) -> None:
+    """Raise `GraphError` if the collective has other participants than the user's default communicator."""
+    if communicator is None or isinstance(communicator, str):
+        return
+    has, needs = set(communicator.get_actor_handles()), set(node._collective_op.actor_handles)
+    if has != needs:
+        raise GraphError(
+            f"{describe(node)}: The passed-in communicator must have the same set of actors as the collective"
+            f" operation. The passed-in communicator has actors {has} while the collective operation has actors"
+            f" {needs}."
+        )
 
 
 def sources(node: DAGNode) -> list[DAGNode]:

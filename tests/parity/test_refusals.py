@@ -128,6 +128,20 @@ def test_accelerator_without_a_communicator(compiled, workers):
         compiled(dag, _default_communicator=None)
 
 
+def test_default_communicator_of_other_actors_than_the_collective_has(compiled, workers):
+    pytest.importorskip("torch")
+    from ray.experimental.channel.cpu_communicator import CPUCommunicator
+    from ray.experimental.collective import allreduce
+
+    a, b, c, _ = workers
+    message = "The passed-in communicator must have the same set of actors as the collective operation"
+    for members in ([a], [a, b, c]):
+        with InputNode() as inp:
+            dag = MultiOutputNode(allreduce.bind([a.echo.bind(inp), b.echo.bind(inp)]))
+        with pytest.raises(ValueError, match=message):
+            compiled(dag, _default_communicator=CPUCommunicator(len(members), members))
+
+
 @pytest.mark.parametrize("size", [0, -1, "large", 1.5])
 def test_buffer_size(size, compiled, workers):
     with InputNode() as inp:
