@@ -157,9 +157,10 @@ class Encoder:
 def _unchangeable(buffer: Buffer) -> Buffer:
     """The buffer, or a copy if somebody could write into it."""
     try:
-        return buffer if memoryview(buffer).readonly else bytes(buffer)
-    except ValueError:  # arrays of dates have no buffer
+        view = memoryview(buffer)
+    except ValueError:  # arrays of dates have none
         return buffer.tobytes()
+    return buffer if view.readonly else view.tobytes()  # bytes(buffer) takes an array of one number as a size
 
 
 def decode(kind: int, blob: Buffer, buffers: Sequence[Buffer]) -> Any:

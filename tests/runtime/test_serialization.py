@@ -145,6 +145,7 @@ ARRAYS = [
     np.arange(10)[::2],
     np.arange(10)[::-1],
     np.array(1.5),
+    np.array(7),
     np.zeros((0, 3)),
     np.zeros((3, 0, 2)),
     np.array([True, False]),
@@ -167,6 +168,18 @@ def test_arrays_arrive_equal_and_read_only_where_pickle_would_not_copy_them(ring
         assert received.dtype == value.dtype
         assert type(received) is np.ndarray
         assert received.flags.writeable == in_band
+
+
+@pytest.mark.parametrize("value", ARRAYS, ids=lambda a: f"{a.dtype}-{a.shape}-{a.strides}")
+def test_what_is_encoded_early_stays_as_it_was(value):
+    array, text, encoder = value.copy(), bytearray(b"text"), serialization.Encoder()
+    early = [encoder.encode_early(changing) for changing in (array, [array], text)]
+    array[...] = np.zeros((), array.dtype)
+    text[:] = b"else"
+    whole, (inner,), octets = [serialization.decode(*encoder.encode(each)) for each in early]
+    for received in (whole, inner):
+        np.testing.assert_array_equal(received, value)
+    assert octets == b"text"
 
 
 def test_arrays_keep_fortran_order(ring):
