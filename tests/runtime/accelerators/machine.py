@@ -39,6 +39,7 @@ from cgc.passes.registry import PASSES, passes_of
 from cgc.runtime import _core, protocol
 from cgc.runtime.accelerators import base
 from cgc.runtime.accelerators.crossing import support
+from cgc.runtime.accelerators.keeper import KEEPER
 from cgc.runtime.communicators.groups import JoinOrder, WorkerGroups
 from cgc.runtime.inlets import Inlets
 from cgc.runtime.link import link
@@ -48,6 +49,7 @@ from cgc.runtime.task_errors import ErrorValue
 from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice
 from tests.runtime.accelerators.sharing import SharingDevice
 from tests.runtime.accelerators.world import World
+from tests.runtime.helpers import eventually
 
 ZOO_FILE = Path(__file__).parents[3] / "tools" / "zoo" / "graphs.py"
 EXECUTIONS = 3
@@ -211,6 +213,9 @@ class Machine:
             self.world.stopped = True
             for thread in threads:
                 thread.join(DEADLINE)
+            self.world.drain()  # as devices go on, whoever waits for them
+        if self.lent:
+            eventually(lambda: not KEEPER.unfinished, "everything that was lent has come back")
         assert not self.failures, self.failures
         assert not self.world.violations, self.world.violations
 
