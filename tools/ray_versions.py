@@ -42,6 +42,7 @@ DEPENDENCIES = (
     "psutil",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "rich",
     "syrupy",
     "typing-extensions",
