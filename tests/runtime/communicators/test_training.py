@@ -105,6 +105,8 @@ class Trainer:
 
         dist.init_process_group("gloo", store=rendezvous.open(30.0), rank=self.rank, world_size=REPLICAS)
         model = torch.nn.parallel.DistributedDataParallel(replica())
+        # torch joins gloo's thread when the model goes, with the interpreter's lock, for which that thread may wait.
+        self.kept = model
         history = []
         for step in range(steps):
             inputs, targets = batch(step, self.rank)
