@@ -23,7 +23,7 @@ from cgc.runtime.lost_values import ValueNames, on_actor, unplaceable, unreadabl
 from cgc.runtime.methods import bind_method
 from cgc.runtime.program import Call, ChannelSpec, Copy, Program, Read, Write
 from cgc.runtime.task_errors import ErrorValue
-from cgc.runtime.uses import channel_taking, goes_to_the_device
+from cgc.runtime.uses import Uses
 
 if TYPE_CHECKING:
     from cgc.runtime.communicators.groups import WorkerGroups
@@ -153,7 +153,8 @@ class _Ends:
         self._readers: dict[str, _core.Reader] = {}
         self._writers = writers
         self._endings = endings
-        self._pages = crossing is not None and arena.offer_pages()
+        self._uses = Uses(program) if crossing is not None and arena.offer_pages() else None
+        """None where no pages of channels are offered to a device."""
         self._lending = _lending(program, self._channels, arena, crossing)
         if crossing is not None:
             endings.append(crossing.end)
@@ -171,7 +172,7 @@ class _Ends:
             if reader is None:
                 rank = channel.readers.index(self._program.actor)
                 reader = self._readers[channel.name] = self._arena.reader(channel.index, rank)
-            step, in_place = link_read(reader), self._pages and goes_to_the_device(self._program, operation)
+            step, in_place = link_read(reader), self._uses is not None and self._uses.goes_to_the_device(operation)
         return step if self.crossing is None else _link_inside(step, self.crossing, in_place)
 
     def writing(self, operation: Write) -> tuple[_core.Writer, int, serialization.Encoder]:
@@ -180,11 +181,11 @@ class _Ends:
         writer = self._writer(channel)
         if self._lending is not None and channel.returns:
             return writer, channel.slots, self._lending.encoder(channel, writer)
-        return writer, channel.slots, _encoder(self.crossing, writer if self._pages else None, self._endings)
+        return writer, channel.slots, _encoder(self.crossing, writer if self._uses is not None else None, self._endings)
 
     def room_after(self, operation: Copy) -> _core.Writer | None:
         """The writer of the channel that takes the result of a copy, if that can lie in its memory from the start."""
-        taking = channel_taking(self._program, operation.into) if self._pages else None
+        taking = None if self._uses is None else self._uses.channel_taking(operation.into)
         channel = None if taking is None else self._channels[taking]
         return None if channel is None or channel.communicator or channel.returns else self._writer(channel)
 

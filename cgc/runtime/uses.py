@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+
 from cgc.runtime.arguments import registers_of
 from cgc.runtime.program import Call, Collective, Copy, Group, Operation, Output, Program, Read, Wait, Write
 
 
-def channel_taking(program: Program, register: int) -> str | None:
-    """
-    The channel whose messages are the values of this register and nothing else, and which alone takes them.
+class Uses:
+    """The users of each register of a program."""
 
-    Only then may such a value lie in memory of the channel before it is sent: a ring has room for one a message.
-    """
-    users = _users(program, register)
-    if len(users) != 1 or not isinstance(write := users[0], Write) or len(write.values) != 1:
-        return None
-    writes = [each for each in program.operations if isinstance(each, Write) and each.channel == write.channel]
-    return write.channel if len(writes) == 1 else None
+    def __init__(self, program: Program) -> None:
+        self._users: defaultdict[int, list[Operation]] = defaultdict(list)
+        for operation in program.operations:
+            for register in _operands(operation):
+                self._users[register].append(operation)
+        self._writes = Counter(each.channel for each in program.operations if isinstance(each, Write))
 
+    def channel_taking(self, register: int) -> str | None:
+        """
+        The channel whose messages are the values of this register and nothing else, and which alone takes them.
 
-def goes_to_the_device(program: Program, read: Read) -> bool:
-    """Whether nobody sees what is read but operations that copy it to the device."""
-    users = [user for register in read.into for user in _users(program, register)]
-    return all(isinstance(user, Copy) and user.device != "cpu" for user in users)
+        Only then may such a value lie in memory of the channel before it is sent: a ring has room for one a message.
+        """
+        users = self._users[register]
+        if len(users) != 1 or not isinstance(write := users[0], Write) or len(write.values) != 1:
+            return None
+        return write.channel if self._writes[write.channel] == 1 else None
 
-
-def _users(program: Program, register: int) -> list[Operation]:
-    return [operation for operation in program.operations if register in _operands(operation)]
+    def goes_to_the_device(self, read: Read) -> bool:
+        """Whether nobody sees what is read but operations that copy it to the device."""
+        users = [user for register in read.into for user in self._users[register]]
+        return all(isinstance(user, Copy) and user.device != "cpu" for user in users)
 
 
 def _operands(operation: Operation) -> set[int]:

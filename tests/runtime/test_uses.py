@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cgc.runtime.program import Call, Container, Copy, Operation, Program, Read, Register, Write
-from cgc.runtime.uses import channel_taking, goes_to_the_device
+from cgc.runtime.uses import Uses
 
 READ = Read("c0", (0,))
 TO_GPU, TO_HOST = Copy(0, 1, "gpu"), Copy(0, 1, "cpu")
@@ -30,7 +30,7 @@ def call(register: int) -> Call:
     ],
 )
 def test_what_is_read_for_the_device_alone(operations: list[Operation], expected: bool) -> None:
-    assert goes_to_the_device(program(READ, *operations), READ) is expected
+    assert Uses(program(READ, *operations)).goes_to_the_device(READ) is expected
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_what_is_read_for_the_device_alone(operations: list[Operation], expected
     ],
 )
 def test_the_channel_that_alone_takes_a_value(operations: list[Operation], channel: str | None) -> None:
-    assert channel_taking(program(READ, TO_HOST, *operations), 1) == channel
+    assert Uses(program(READ, TO_HOST, *operations)).channel_taking(1) == channel
