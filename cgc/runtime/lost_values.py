@@ -59,9 +59,7 @@ def _maker(operation: Operation) -> str:
 
 
 def _targets(operation: Operation) -> tuple[int, ...]:
-    if isinstance(operation, Input):
-        return (operation.into,)
-    if isinstance(operation, ReadStart | Wait | Copy):
+    if isinstance(operation, Input | ReadStart | Wait | Copy):
         return (operation.into,)
     return operation.into if isinstance(operation, Read | Call | Collective) else ()
 
