@@ -258,3 +258,14 @@ def start(graph: GraphBuilder, actors: Sequence[Any], **options: Any) -> BaseDri
     programs = graph.programs()
     outputs = len(programs[DRIVER].operations[-1].values)  # type: ignore[union-attr]
     return start_driver(programs, handles, DriverOptions(**{"returns_list": outputs > 1, **options}))
+
+
+class FailsToLoad:
+    """A value that can be sent and not be read."""
+
+    def __reduce__(self) -> Any:
+        return _raise, ("broken state",)
+
+
+def _raise(text: str) -> None:
+    raise ValueError(text)

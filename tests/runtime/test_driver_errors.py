@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from cgc.runtime.program import DRIVER
-from tests.runtime.helpers import GraphBuilder, chain, fan_out, running
+from tests.runtime.helpers import FailsToLoad, GraphBuilder, chain, fan_out, running
 
 pytestmark = pytest.mark.usefixtures("ray_session", "clean_shared_memory")
 
@@ -76,15 +76,6 @@ def test_values_that_cannot_be_sent_are_errors_of_that_execution(actors):
             driver.execute(threading.Lock())
         later, _ = driver.execute(lambda _: "later")
         assert ray.get(later) == "later"
-
-
-class FailsToLoad:
-    def __reduce__(self) -> Any:
-        return _raise, ("broken state",)
-
-
-def _raise(text: str) -> None:
-    raise ValueError(text)
 
 
 def test_errors_while_deserialising_are_errors_of_that_execution(actors):

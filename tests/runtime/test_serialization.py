@@ -22,6 +22,7 @@ import ray
 
 from cgc.runtime import _core, protocol, serialization
 from cgc.runtime.task_errors import ErrorValue
+from tests.runtime.helpers import FailsToLoad
 
 
 class Ring:
@@ -263,15 +264,6 @@ def test_unpicklable_value_raises_and_the_encoder_goes_on(ring):
         with pytest.raises(TypeError, match="lock"):
             ring.encoder.encode(bad)
         assert ring.send([1]) == [1]
-
-
-class FailsToLoad:
-    def __reduce__(self) -> Any:
-        return _raise, ("broken state",)
-
-
-def _raise(text: str) -> None:
-    raise ValueError(text)
 
 
 def test_a_value_that_fails_to_unpickle_raises_its_own_error(ring):

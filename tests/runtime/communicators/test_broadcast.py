@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,7 @@ from ray.exceptions import ActorDiedError
 
 import cgc
 from cgc.runtime.communicators.edges import SILENT_AFTER
-
-DEADLINE = 60.0
+from tests.runtime.communicators.told_actors import DEADLINE, eventually_left
 
 PIPELINE = (
     "verify-graph,anchor-calls,infer-types,place-devices,pair-comm{broadcast},overlap-comm,allocate-channels,"
@@ -61,14 +59,6 @@ def compile_broadcast(actors: list[Any], pipeline: str = PIPELINE, **hint: Any) 
 def get(refs: list[Any]) -> list[Any]:
     found: list[Any] = ray.get(refs, timeout=DEADLINE)
     return found
-
-
-def eventually_left(actor: Any) -> None:
-    """Wait until the actor is in no communicator any more."""
-    deadline = time.monotonic() + DEADLINE
-    while ray.get(actor.keys.remote()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_the_sender_writes_once_in_a_communicator_of_exactly_the_ends(actors: list[Any]) -> None:

@@ -17,8 +17,8 @@ from ray.exceptions import ActorDiedError, RayChannelError
 import cgc
 from cgc.runtime.communicators.edges import SILENT_AFTER
 from cgc.runtime.program import Group
+from tests.runtime.communicators.told_actors import DEADLINE, eventually_left
 
-DEADLINE = 60.0
 LARGE = 8 << 20
 """Bytes; no socket buffer has room for so many, so that neither side could send before the other one receives."""
 
@@ -73,14 +73,6 @@ def get(refs: list[Any]) -> list[Any]:
 
 def told(value: Any) -> tuple[str, Any]:
     return "torch.int64", value
-
-
-def eventually_left(actor: Any) -> None:
-    """Wait until the actor is in no communicator any more."""
-    deadline = time.monotonic() + DEADLINE
-    while ray.get(actor.keys.remote()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def fails(ref: Any, kind: type[Exception], text: str | None = None) -> None:
