@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -56,7 +58,8 @@ def passes_of(text: str) -> list[Pass]:
     return [_instance(spec, text) for spec in parse_pipeline(text)]
 
 
-def options_of(found: type[Pass]) -> dict[str, tuple[str, Any]]:
+@cache  # hints are text, which takes long to evaluate
+def options_of(found: type[Pass]) -> Mapping[str, tuple[str, Any]]:
     """The options of a pass: name as in pipelines to (type, default)."""
     hints = typing.get_type_hints(found)
     return {
