@@ -43,9 +43,6 @@ PROMISES = {"_static_shape": True, "_direct_return": True}
 WARM_UP = 10
 """Pairs that do not count: a channel of equal tensors falls silent after some."""
 
-WARM_UP_OF_LARGE = 3
-"""From 64 MiB on, where a header is nothing beside the transfer."""
-
 
 def main() -> None:
     """Measure everything, print tables, and write the figures to a file if one is named."""
@@ -131,7 +128,6 @@ def _of_peers(spent: list[Spent]) -> Spent:
 def _compare(case: str, nbytes: int, other: str, dag: Any, bare: Callable[[], Spent], effort: Effort) -> Row:
     """One row: rounds of the graph and of the actors' bare method in turn."""
     print(f"measuring {case}, {nbytes:,} bytes", file=sys.stderr)
-    warm_up = WARM_UP if nbytes < 64 * MIB else WARM_UP_OF_LARGE
     with cgc.compile(dag) as graph:
         return compare(
             case,
@@ -139,7 +135,7 @@ def _compare(case: str, nbytes: int, other: str, dag: Any, bare: Callable[[], Sp
             other,
             lambda: _of_peers(ray.get(graph.execute(nbytes))).per(HOPS),
             lambda: bare().per(HOPS),
-            warm_up,
+            WARM_UP,
             effort,
         )
 

@@ -161,7 +161,7 @@ class Participant:
 
     def _contribution(self, values: Sequence[Any]) -> Contribution:
         """What this actor tells the others of its values: an error, or their shapes and dtypes."""
-        kinds = tuple(map(_kind_of, values))
+        kinds = tuple(map(tensors.kind_of, values))
         if kinds == self._accepted_kinds:
             return self._accepted
         error = next((value for value in values if type(value) is ErrorValue), None)
@@ -202,6 +202,8 @@ class Participant:
         for value in values:
             if not isinstance(value, arrays):
                 return f"takes tensors, and @{self._group.actor} gives a {type(value).__name__}"
+            if isinstance(value, torch.Tensor) and not tensors.is_dense(value):
+                return f"takes dense tensors, and @{self._group.actor} gives a {_form_of(value)} one"
             if not self._group.accelerator.is_on_device(value):
                 return f"moves {self._group.device_type} tensors, and @{self._group.actor} gives one on {value.device}"
             if value.dtype != values[0].dtype:
@@ -265,11 +267,11 @@ class Participant:
         return self._empty((extent, *value.shape[1:]), value.dtype)
 
 
-def _kind_of(value: Any) -> object:
-    """All of a tensor that decides whether it can take part; for anything else an object that equals no other."""
-    if type(value) is not torch.Tensor:
-        return object()
-    return value.shape, value.dtype, value.device, value.layout
+def _form_of(tensor: torch.Tensor) -> str:
+    """What a tensor is that is not dense."""
+    if tensor.is_nested or tensor.is_quantized:
+        return "nested" if tensor.is_nested else "quantized"
+    return "named" if tensor.layout is torch.strided else str(tensor.layout).removeprefix("torch.")
 
 
 def arrived(results: Sequence[Any]) -> Sequence[Any]:

@@ -80,6 +80,7 @@ class Sender:
         self._encoder = serialization.Encoder()
         self._keeper = OfferKeeper(writer, channel.slots)
         self._expected = Expectation(channel, group)
+        self._usual: object = None
         self._number = 0
 
     def send(self, value: Any, ready: Event | None = None) -> None:
@@ -104,10 +105,16 @@ class Sender:
     def _announce(self, value: Any) -> tuple[Sequence[Any], Sequence[Any]]:
         """Tensors that go in place of expected ones, and those of the value."""
         self._number += 1
+        kind = tensors.kind_of(value)
+        if kind == self._usual:
+            return (), (value,)
         unused: Sequence[Any] = ()
         try:
             parts = self._take_apart(value)
-            if not (self._expected.is_silent and self._is_expected(parts)):
+            if self._expected.is_silent and self._is_expected(parts):
+                self._usual = kind
+            else:
+                self._usual = None
                 unused = self._tell(tensors.header(parts, with_metas=not self._is_promised))
                 self._keeper.update(self._encoder.offers)
                 self._encoder.offers = ()
@@ -344,6 +351,8 @@ def _send_all(group: Group, values: Sequence[Any], peers: Sequence[int], ready: 
     Several peers get them by broadcasts: they and this rank are all of the communicator.
     """
     values = [value for value in values if 0 not in value.shape]
+    if not values:
+        return
     if len(peers) > 1 and group.can_broadcast:
         _broadcast_all(group, values, ready)
         return

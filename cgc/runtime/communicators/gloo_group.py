@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +27,7 @@ from torch._C import _distributed_c10d
 
 from cgc.runtime.communicators import fold
 from cgc.runtime.communicators.comm_thread import CommunicationThread
+from cgc.runtime.communicators.ownership import lent
 from cgc.runtime.communicators.rendezvous import LOOPBACK
 
 c10d: Any = _distributed_c10d  # torch's stubs lack most of what is used here
@@ -108,10 +109,11 @@ class GlooGroup:
         self._timeout = timedelta(seconds=FOREVER_S if timeout is None else timeout)
         self._lock = threading.Lock()
         self._thread: CommunicationThread | None = None
+        self._kept: list[Any] = []
         options = c10d.ProcessGroupGloo._Options()
         options._timeout = timedelta(seconds=connect_timeout)
         options._devices = [c10d.ProcessGroupGloo.create_device(hostname=host)]
-        options._threads = 1
+        options._threads = 2
         with self._errors("connecting"):
             self._backend: Any = c10d.ProcessGroupGloo(store, rank, world_size, options)
 
@@ -234,8 +236,7 @@ class GlooGroup:
         if landing.numel() and self.world_size > 1:
             options = c10d.BroadcastOptions()
             options.rootRank, options.rootTensor, options.timeout = root, 0, self._timeout
-            with self._errors("broadcast"):
-                self._live().broadcast([_octets(landing)], options).wait()
+            self._complete("broadcast", lambda whole: self._live().broadcast([whole], options), _octets(landing))
         if self.rank != root:
             _land(landing, tensor)
 
@@ -247,8 +248,7 @@ class GlooGroup:
         elif whole.numel():
             options = c10d.AllgatherOptions()
             options.timeout = self._timeout
-            with self._errors("allgather"):
-                self._live()._allgather_base(whole, part, options).wait()
+            self._complete("allgather", lambda *both: self._live()._allgather_base(*both, options), whole, part)
         _land(landing, recv)
 
     def _reduce_natively(self, send: torch.Tensor, recv: torch.Tensor, op: ReduceOp) -> None:
@@ -258,8 +258,7 @@ class GlooGroup:
         if landing.numel() and self.world_size > 1:
             options = c10d.AllreduceOptions()
             options.reduceOp, options.timeout = _REDUCTIONS[op], self._timeout
-            with self._errors("allreduce"):
-                self._live().allreduce([landing.view(-1)], options).wait()
+            self._complete("allreduce", lambda whole: self._live().allreduce([whole], options), landing.view(-1))
         if op is ReduceOp.AVG:
             landing.div_(self.world_size)
         _land(landing, recv)
@@ -274,8 +273,27 @@ class GlooGroup:
     def _exchange(self, target: torch.Tensor, source: torch.Tensor) -> None:
         options = c10d.AllToAllOptions()
         options.timeout = self._timeout
-        with self._errors("exchange of parts"):
-            self._live().alltoall_base(_octets(target), _octets(source), [], [], options).wait()
+        self._complete(
+            "exchange of parts",
+            lambda *both: self._live().alltoall_base(*both, [], [], options),
+            _octets(target),
+            _octets(source),
+        )
+
+    def _complete(self, what: str, start: Callable[..., Any], *tensors: torch.Tensor) -> None:
+        """
+        Run one of gloo's collectives on contiguous tensors, to its end.
+
+        gloo's thread forgets its tensors only some time after it has said that it is done. Until then the memory would
+        seem to be in use, and the next reduction would not be in place. What is lent to it does not count; if gloo may
+        be at work still, because the wait was ended, the tensors are kept as long as the group.
+        """
+        try:
+            with self._errors(what):
+                start(*map(lent, tensors)).wait()
+        except BaseException:
+            self._kept.append(tensors)
+            raise
 
     def _in_order(self, collective: Callable[[], None]) -> None:
         self._live()
@@ -293,18 +311,32 @@ class GlooGroup:
         if not 0 <= peer < self.world_size or peer == self.rank:
             raise ValueError(f"{peer} is not the rank of a peer: this is rank {self.rank} of {self.world_size}")
 
-    @contextlib.contextmanager
-    def _errors(self, what: str, peer: int | None = None) -> Iterator[None]:
+    def _errors(self, what: str, peer: int | None = None) -> _Errors:
         """Turn gloo's errors into Ray's, and mark the group as broken."""
-        try:
-            yield
-        except RuntimeError as error:
-            late = "imed out" in str(error) and self.broken is None
-            whom = "the other ranks" if peer is None else self.names[peer]
-            how = "took longer than the time-out" if late else "failed: the connection was closed, a peer is gone"
-            self.broken = self.broken or f"{what} with {whom} {how}"
-            kind = RayChannelTimeoutError if late else RayChannelError
-            raise kind(f"{self.names[self.rank]}, gloo: {self.broken}") from error
+        return _Errors(self, what, peer)
+
+
+class _Errors:
+    """What `GlooGroup._errors` gives: a class, which costs a third of a generator, twice for each transfer."""
+
+    __slots__ = ("_group", "_peer", "_what")
+
+    def __init__(self, group: GlooGroup, what: str, peer: int | None) -> None:
+        self._group, self._what, self._peer = group, what, peer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if not isinstance(error, RuntimeError):
+            return
+        group = self._group
+        late = "imed out" in str(error) and group.broken is None
+        whom = "the other ranks" if self._peer is None else group.names[self._peer]
+        how = "took longer than the time-out" if late else "failed: the connection was closed, a peer is gone"
+        group.broken = group.broken or f"{self._what} with {whom} {how}"
+        raised = RayChannelTimeoutError if late else RayChannelError
+        raise raised(f"{group.names[group.rank]}, gloo: {group.broken}") from error
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:

@@ -53,6 +53,27 @@ class TensorMeta:
 Metas = tuple[TensorMeta, ...]
 
 
+def kind_of(value: Any) -> object:
+    """
+    All of a tensor that decides whether and how it can travel; for anything else an object that equals no other.
+
+    What was found out about one value need not be found out again for the next one of its kind.
+    """
+    if type(value) is not torch.Tensor or value.is_nested:
+        return object()
+    return value.shape, value.dtype, value.device, value.layout, value.requires_grad
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether the tensor is what its shape and dtype say, number by number in memory."""
+    return (
+        tensor.layout is torch.strided
+        and not tensor.is_quantized
+        and not tensor.is_nested
+        and not any(getattr(tensor, "names", ()))  # torch 2.13 has no named tensors any more
+    )
+
+
 class Split:
     """
     A value taken apart.
@@ -196,14 +217,7 @@ _thread = _ThreadState()
 
 
 def _is_movable(value: Any) -> bool:
-    if type(value) is not torch.Tensor:
-        return type(value) in _reducers
-    return (
-        value.layout is torch.strided
-        and not value.is_quantized
-        and not value.is_nested
-        and not any(getattr(value, "names", ()))  # torch 2.13 has no named tensors any more
-    )
+    return is_dense(value) if type(value) is torch.Tensor else type(value) in _reducers
 
 
 def _reduce(tensor: torch.Tensor) -> Any:

@@ -87,6 +87,18 @@ def test_several_tensors_in_one_allreduce(actors: list[Any]) -> None:
         (allgather.bind, lambda: torch.ones(2), lambda: torch.ones(2).int(), "@Actor_1 gives int32[2]"),
         (allreduce.bind, lambda: "text", lambda: torch.ones(3), "takes tensors, and @Actor_0 gives a str"),
         (reducescatter.bind, lambda: torch.ones(3), lambda: torch.ones(3), "divisible by 2; @Actor_0 gives float32[3]"),
+        (
+            allreduce.bind,
+            lambda: torch.eye(3).to_sparse(),
+            lambda: torch.eye(3),
+            "dense tensors, and @Actor_0 gives a sparse_coo",
+        ),
+        (
+            allreduce.bind,
+            lambda: torch.nested.nested_tensor([torch.ones(2)]),
+            lambda: torch.ones(2),
+            "gives a nested one",
+        ),
         (allgather.bind, lambda: torch.tensor(1), lambda: torch.tensor(1), "gives a scalar"),
     ],
 )

@@ -233,6 +233,29 @@ def use_beside_the_default_group(here: Here) -> list[bool]:
         dist.destroy_process_group()
 
 
+def test_a_collective_that_has_ended_is_no_user_of_the_memory(three_ranks: Ranks) -> None:
+    def shared_after(here: Here) -> dict[str, int]:
+        from cgc.runtime.communicators.ownership import is_only_here
+
+        group, count = here["group"], 3 * 50_000
+        collectives = {
+            "allreduce": lambda whole, part: group.allreduce(whole, whole),
+            "broadcast": lambda whole, part: group.broadcast(whole, 0),
+            "allgather": lambda whole, part: group.allgather(part, whole),
+            "exchange": lambda whole, part: group._exchange(whole, whole.clone()),
+        }
+        shared = dict.fromkeys(collectives, 0)
+        for name, collective in collectives.items():
+            values = [torch.ones(count), torch.ones(count // 3)]
+            for _ in range(50):
+                collective(*values)
+                shared[name] += not (is_only_here(values, 0) and is_only_here(values, 1))
+        return shared
+
+    nobody = {"allreduce": 0, "broadcast": 0, "allgather": 0, "exchange": 0}
+    assert three_ranks.run(shared_after) == [nobody] * SIZE
+
+
 def test_the_default_group_stays_the_users(three_ranks: Ranks) -> None:
     assert three_ranks.run(use_beside_the_default_group) == [[False, True, True]] * SIZE
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from cgc.runtime.communicators.landing import MAX_BLOCKS, REUSE_FROM, LandingPool
+from cgc.runtime.communicators.landing import MAX_BLOCKS, PAGE, REUSE_FROM, LandingPool
 
 COUNT = REUSE_FROM // 4
 
@@ -18,7 +18,7 @@ def test_a_tensor_has_the_shape_and_dtype_that_were_asked_for(dtype: torch.dtype
     for shape in [(), (0, 3), (5,), (3, COUNT)]:
         tensor = pool.empty(shape, dtype).fill_(1)
         assert (tensor.shape, tensor.dtype, tensor.is_contiguous()) == (shape, dtype, True)
-        assert not tensor.numel() or tensor.data_ptr() % 64 == 0
+        assert not tensor.numel() or tensor.data_ptr() % (PAGE if tensor.nbytes >= REUSE_FROM else 64) == 0
 
 
 def test_memory_comes_round_when_the_last_view_is_gone() -> None:
