@@ -236,7 +236,7 @@ class Participant:
 
     def _run(self, values: Sequence[Any], ready: Event | None, in_place: bool) -> Sequence[Any]:
         transfers = self._group.transfers
-        plain = [value.detach() if isinstance(value, torch.Tensor) else value for value in values]
+        plain = [value.detach() if getattr(value, "requires_grad", False) else value for value in values]
         if transfers is None:
             return self._results(plain, in_place)
         return transfers.exchange(plain, lambda: self._results(plain, in_place), ready)

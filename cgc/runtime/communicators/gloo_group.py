@@ -110,6 +110,7 @@ class GlooGroup:
         self._lock = threading.Lock()
         self._thread: CommunicationThread | None = None
         self._kept: list[Any] = []
+        self._reductions: dict[ReduceOp, Any] = {}
         options = c10d.ProcessGroupGloo._Options()
         options._timeout = timedelta(seconds=connect_timeout)
         options._devices = [c10d.ProcessGroupGloo.create_device(hostname=host)]
@@ -173,9 +174,11 @@ class GlooGroup:
         """Put the reduction over all ranks into `recv`, which may be `send`. Raises `TypeError` as `fold` does."""
         if recv.dtype != send.dtype or recv.shape != send.shape:
             raise ValueError(f"allreduce: {_describe(send)} does not fit {_describe(recv)}")
-        fold.check_reduction(send.dtype, op)
-        reduce = self._reduce_natively if fold.is_native(send.dtype, op) else self._reduce_by_folding
-        self._in_order(lambda: reduce(_plain(send), recv, op))
+        if fold.is_native(send.dtype, op):
+            self._in_order(lambda: self._reduce_natively(send, recv, op))
+        else:
+            fold.check_reduction(send.dtype, op)
+            self._in_order(lambda: self._reduce_by_folding(_plain(send), recv, op))
 
     def reducescatter(self, send: torch.Tensor, recv: torch.Tensor, op: ReduceOp = ReduceOp.SUM) -> None:
         """Put this rank's part of the reduction into `recv`; parts are cut along the first dimension, by rank."""
@@ -229,39 +232,47 @@ class GlooGroup:
             self._thread.stop(STOP_TIMEOUT_S)
         self._backend = None
 
-    # Inside. `send` tensors are plain here: no gradient, no pending conjugation.
+    # Inside.
 
     def _broadcast(self, tensor: torch.Tensor, root: int) -> None:
         landing = _plain(tensor).contiguous() if self.rank == root else _landing(tensor)
         if landing.numel() and self.world_size > 1:
             options = c10d.BroadcastOptions()
             options.rootRank, options.rootTensor, options.timeout = root, 0, self._timeout
-            self._complete("broadcast", lambda whole: self._live().broadcast([whole], options), _octets(landing))
+            self._complete("broadcast", lambda whole: self._live().broadcast([whole], options), landing)
         if self.rank != root:
             _land(landing, tensor)
 
     def _allgather(self, recv: torch.Tensor, send: torch.Tensor) -> None:
-        landing = _landing(recv)
-        part, whole = _octets(send.contiguous()), _octets(landing)
+        landing, part = _landing(recv), send.contiguous()
         if self.world_size == 1:
-            whole.copy_(part)
-        elif whole.numel():
+            landing.view(-1).copy_(part.view(-1))
+        elif landing.numel():
             options = c10d.AllgatherOptions()
             options.timeout = self._timeout
-            self._complete("allgather", lambda *both: self._live()._allgather_base(*both, options), whole, part)
+            self._complete("allgather", lambda *both: self._live()._allgather_base(*both, options), landing, part)
         _land(landing, recv)
 
     def _reduce_natively(self, send: torch.Tensor, recv: torch.Tensor, op: ReduceOp) -> None:
         landing = _landing(recv)
-        if landing.data_ptr() != send.data_ptr() or not send.is_contiguous():
-            landing.copy_(send)
+        if landing is not send:
+            landing.copy_(_plain(send))
         if landing.numel() and self.world_size > 1:
-            options = c10d.AllreduceOptions()
-            options.reduceOp, options.timeout = _REDUCTIONS[op], self._timeout
-            self._complete("allreduce", lambda whole: self._live().allreduce([whole], options), landing.view(-1))
+            options = self._options_of(op)
+            self._complete(
+                "allreduce", lambda whole: self._live().allreduce([whole], options), landing, dtype=landing.dtype
+            )
         if op is ReduceOp.AVG:
             landing.div_(self.world_size)
-        _land(landing, recv)
+        if landing is not recv:
+            _land(landing, recv)
+
+    def _options_of(self, op: ReduceOp) -> Any:
+        options = self._reductions.get(op)
+        if options is None:
+            options = self._reductions[op] = c10d.AllreduceOptions()
+            options.reduceOp, options.timeout = _REDUCTIONS[op], self._timeout
+        return options
 
     def _reduce_by_folding(self, send: torch.Tensor, recv: torch.Tensor, op: ReduceOp) -> None:
         recv.detach().copy_(fold.fold_everywhere(send, op, self.world_size, self._exchange, self._allgather))
@@ -274,15 +285,14 @@ class GlooGroup:
         options = c10d.AllToAllOptions()
         options.timeout = self._timeout
         self._complete(
-            "exchange of parts",
-            lambda *both: self._live().alltoall_base(*both, [], [], options),
-            _octets(target),
-            _octets(source),
+            "exchange of parts", lambda *both: self._live().alltoall_base(*both, [], [], options), target, source
         )
 
-    def _complete(self, what: str, start: Callable[..., Any], *tensors: torch.Tensor) -> None:
+    def _complete(
+        self, what: str, start: Callable[..., Any], *tensors: torch.Tensor, dtype: torch.dtype = torch.uint8
+    ) -> None:
         """
-        Run one of gloo's collectives on contiguous tensors, to its end.
+        Run one of gloo's collectives to its end, on contiguous tensors, which it takes for flat ones of `dtype`.
 
         gloo's thread forgets its tensors only some time after it has said that it is done. Until then the memory would
         seem to be in use, and the next reduction would not be in place. What is lent to it does not count; if gloo may
@@ -290,7 +300,7 @@ class GlooGroup:
         """
         try:
             with self._errors(what):
-                start(*map(lent, tensors)).wait()
+                start(*[lent(tensor, dtype) for tensor in tensors]).wait()
         except BaseException:
             self._kept.append(tensors)
             raise
@@ -366,11 +376,6 @@ def _land(landing: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
     if landing.data_ptr() != into.data_ptr():
         into.detach().copy_(landing)
     return into
-
-
-def _octets(tensor: torch.Tensor) -> torch.Tensor:
-    """The bytes of a contiguous tensor."""
-    return tensor.view(-1).view(torch.uint8)
 
 
 def _describe(tensor: torch.Tensor) -> str:

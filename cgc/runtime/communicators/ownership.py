@@ -34,18 +34,18 @@ def is_only_here(values: Sequence[Any], position: int) -> bool:
     return own_memory and _uses(tensor) == _USES_OF_ONE
 
 
-def lent(tensor: torch.Tensor) -> torch.Tensor:
+def lent(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """
-    A dense tensor over the memory of a contiguous one, which counts as no use of it and does not keep it alive.
+    The memory of a contiguous tensor as a flat one of `dtype`, which counts as no use of it and does not keep it alive.
 
-    For who works on the memory for a while and forgets the tensor some time later, while `tensor` is kept here. The
-    tensor itself where torch offers no such view.
+    For who works on the memory for a while and forgets the tensor some time later, while `tensor` is kept here. A view
+    where torch offers nothing like that.
     """
     try:
         memory = torch._C._construct_storage_from_data_pointer(tensor.data_ptr(), tensor.device, tensor.nbytes)
     except AttributeError:
-        return tensor
-    return torch.empty(0, dtype=tensor.dtype).set_(memory, 0, tuple(tensor.shape))
+        return tensor.view(-1).view(dtype)
+    return torch.empty(0, dtype=dtype).set_(memory, 0, (tensor.nbytes // dtype.itemsize,))
 
 
 def _uses(tensor: torch.Tensor) -> tuple[int, int, int] | None:
