@@ -8,6 +8,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 TORCH ?= torch==2.13.0
 # Processes that run the tests, each with a Ray of its own. Much of a test is waiting: for processes to start, mostly.
 TEST_JOBS ?= 2
+# A file's tests stay together, and the files in the order of tests/conftest.py: the longest first.
+IN_PARALLEL := -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 BUILD := build/dev
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python3.10; do \
@@ -27,13 +29,13 @@ demo: build ## compare classic Ray, Ray's Compiled Graph and cgc; leave IR, prog
 	@$(BIN)/python tools/demo.py
 
 test: build $(if $(TORCH),$(VENV)/.installed-torch) ## run the test suite (PYTEST_ARGS=... narrows it)
-	@$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST_ARGS)
 
 test-parity: build ## hold the tests of tests/parity to Ray's own implementation too, which takes minutes
 	@CGC_TEST_PARITY=1 $(BIN)/python -m pytest tests/parity tests/test_ray_programs.py $(PYTEST_ARGS)
 
 test-ray-versions: build ## run the tests that depend on Ray with each supported version, each in build/ray-VERSION
-	@$(BIN)/python tools/ray_versions.py -- -q -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python tools/ray_versions.py -- -q $(IN_PARALLEL) $(PYTEST_ARGS)
 
 bench: build ## run all benchmarks (BENCH_ARGS=--quick for a short run)
 	@$(BIN)/python tools/bench/latency.py $(BENCH_ARGS)

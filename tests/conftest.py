@@ -44,8 +44,31 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = (
+    "test_chaos.py",
+    "runtime/test_recovery.py",
+    "runtime/test_failures.py",
+    "test_ray_programs.py",
+    "runtime/accelerators/test_actors.py",
+    "runtime/accelerators/test_zoo.py",
+    "test_tasks.py",
+    "test_api.py",
+    "test_fuzz_schedules.py",
+    "runtime/communicators/test_training.py",
+    "runtime/test_cluster_faults.py",
+    "test_memory.py",
+)
+"""Files that run first, so that no process of a parallel run is left with one of them at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked `gpu` where there is no CUDA device; torch is asked only if there is such a test."""
+    """
+    Begin with the longest files, and skip the tests marked `gpu` where there is no CUDA device.
+
+    torch is asked for one only if there is such a test.
+    """
+    rank = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked or _cuda_is_available():
         return
