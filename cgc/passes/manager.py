@@ -46,6 +46,7 @@ class PassRecord:
         seconds: That it took; without verification.
         verify_seconds: That verification took afterwards; 0 if it was off.
         operations: In the module afterwards.
+        changed: Whether it has changed the IR, as it says itself.
         remarks: That it made.
         statistics: That it counted.
     """
@@ -54,6 +55,7 @@ class PassRecord:
     seconds: float
     verify_seconds: float
     operations: int
+    changed: bool
     remarks: tuple[Remark, ...] = ()
     statistics: dict[str, float] = field(default_factory=dict)
 
@@ -217,6 +219,7 @@ class PassManager:
             seconds=ended - started,
             verify_seconds=verified - ended,
             operations=_count_operations(result.unit) if changed else count,
+            changed=changed,
             remarks=tuple(context.remarks),
             statistics=context.statistics,
         )
