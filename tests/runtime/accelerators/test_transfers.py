@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,9 @@ from cgc.runtime.accelerators.transfers import Arrival, Departure, Transfers
 from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice, HostBuffer
 from tests.runtime.accelerators.world import World
 
-SEEDS = range(1000)
+SEEDS = range(int(os.environ.get("CGC_TEST_SEEDS", "200")))
+"""Of each graph; `CGC_TEST_SEEDS` sets another number: a thousand take a minute."""
+
 SHAPE = (4, 3)
 STEPS = 4
 """Executions of a graph; memory comes round after the first."""

@@ -22,7 +22,7 @@ from tests.runtime.accelerators.test_transfers import (
 from tests.runtime.accelerators.world import World
 
 SEEDS = range(int(os.environ.get("CGC_TEST_SEEDS", "2")))
-"""`CGC_TEST_SEEDS=1000 python -m pytest --timeout=0 tests/runtime/accelerators/test_zoo.py` takes half an hour."""
+"""`CGC_TEST_SEEDS=1000 python -m pytest --timeout=0 tests/runtime/accelerators/test_zoo.py` takes hours."""
 
 MUTANT_SEEDS = range(10)
 
