@@ -298,12 +298,13 @@ class GlooGroup:
         seem to be in use, and the next reduction would not be in place. What is lent to it does not count; if gloo may
         be at work still, because the wait was ended, the tensors are kept as long as the group.
         """
-        try:
-            with self._errors(what):
-                start(*[lent(tensor, dtype) for tensor in tensors]).wait()
-        except BaseException:
-            self._kept.append(tensors)
-            raise
+        with self._errors(what):
+            work = start(*[lent(tensor, dtype) for tensor in tensors])
+            try:
+                work.wait()
+            except BaseException:
+                self._kept.append(tensors)
+                raise
 
     def _in_order(self, collective: Callable[[], None]) -> None:
         self._live()
