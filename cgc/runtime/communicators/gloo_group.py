@@ -27,7 +27,7 @@ from torch._C import _distributed_c10d
 
 from cgc.runtime.communicators import fold
 from cgc.runtime.communicators.comm_thread import CommunicationThread
-from cgc.runtime.communicators.ownership import lent
+from cgc.runtime.communicators.ownership import Loans
 from cgc.runtime.communicators.rendezvous import LOOPBACK
 
 c10d: Any = _distributed_c10d  # torch's stubs lack most of what is used here
@@ -110,6 +110,7 @@ class GlooGroup:
         self._lock = threading.Lock()
         self._thread: CommunicationThread | None = None
         self._kept: list[Any] = []
+        self._loans = Loans()
         self._reductions: dict[ReduceOp, Any] = {}
         options = c10d.ProcessGroupGloo._Options()
         options._timeout = timedelta(seconds=connect_timeout)
@@ -295,11 +296,13 @@ class GlooGroup:
         Run one of gloo's collectives to its end, on contiguous tensors, which it takes for flat ones of `dtype`.
 
         gloo's thread forgets its tensors only some time after it has said that it is done. Until then the memory would
-        seem to be in use, and the next reduction would not be in place. What is lent to it does not count; if gloo may
-        be at work still, because the wait was ended, the tensors are kept as long as the group.
+        seem to be in use, and the next reduction would not be in place; so it is lent. If gloo may be at work still,
+        because the wait was ended, the tensors are kept as long as the group. What is lent lives longer than gloo needs
+        it, too: whoever is the last to forget a tensor that Python has made needs the interpreter's lock, and gloo's
+        thread should not wait for that.
         """
         with self._errors(what):
-            work = start(*[lent(tensor, dtype) for tensor in tensors])
+            work = start(*[self._loans.lend(tensor, dtype) for tensor in tensors])
             try:
                 work.wait()
             except BaseException:

@@ -1,5 +1,6 @@
 """
-Whether anybody else can see a tensor's memory: if nobody can, a reduction may put its result there, without a copy.
+Whether anybody else can see a tensor's memory: if nobody can, a reduction may put its result there, without a copy. And
+how to let somebody work on it who does not count.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ from typing import Any
 import torch
 
 from cgc.runtime.communicators.landing import is_landed
+
+MAX_LOANS = 16
+"""Tensors over lent memory that are kept for the next time; they have no memory of their own."""
+
+_CAN_LEND = hasattr(torch._C, "_construct_storage_from_data_pointer")
 
 _IN_A_LIST = 2
 """What `sys.getrefcount(values[i])` gives if only the list refers to the object: the list, and the call itself."""
@@ -34,18 +40,30 @@ def is_only_here(values: Sequence[Any], position: int) -> bool:
     return own_memory and _uses(tensor) == _USES_OF_ONE
 
 
-def lent(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+class Loans:
     """
-    The memory of a contiguous tensor as a flat one of `dtype`, which counts as no use of it and does not keep it alive.
+    The memory of tensors, lent to who works on it for a while and forgets it some time later.
 
-    For who works on the memory for a while and forgets the tensor some time later, while `tensor` is kept here. A view
-    where torch offers nothing like that.
+    What is lent counts as no use of the memory and does not keep it alive: who lends it does, for as long as the work
+    takes. Memory that comes round is lent as the same tensor again.
     """
-    try:
-        memory = torch._C._construct_storage_from_data_pointer(tensor.data_ptr(), tensor.device, tensor.nbytes)
-    except AttributeError:
-        return tensor.view(-1).view(dtype)
-    return torch.empty(0, dtype=dtype).set_(memory, 0, (tensor.nbytes // dtype.itemsize,))
+
+    def __init__(self) -> None:
+        self._lent: dict[tuple[int, int, torch.dtype], torch.Tensor] = {}
+
+    def lend(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The memory of a contiguous tensor as a flat one of `dtype`; a view where torch offers nothing like that."""
+        if not _CAN_LEND:
+            return tensor.view(-1).view(dtype)
+        key = tensor.data_ptr(), tensor.nbytes, dtype
+        found = self._lent.get(key)
+        if found is None:
+            if len(self._lent) >= MAX_LOANS:
+                del self._lent[next(iter(self._lent))]
+            memory = torch._C._construct_storage_from_data_pointer(key[0], tensor.device, tensor.nbytes)
+            found = torch.empty(0, dtype=dtype).set_(memory, 0, (tensor.nbytes // dtype.itemsize,))
+            self._lent[key] = found
+        return found
 
 
 def _uses(tensor: torch.Tensor) -> tuple[int, int, int] | None:

@@ -15,7 +15,7 @@ from ray.experimental.collective import allreduce
 import cgc
 from cgc.runtime.communicators.gloo import GlooCommunicator
 from cgc.runtime.communicators.landing import REUSE_FROM, LandingPool
-from cgc.runtime.communicators.ownership import is_only_here
+from cgc.runtime.communicators.ownership import MAX_LOANS, Loans, is_only_here
 
 DEADLINE = 60.0
 
@@ -119,6 +119,27 @@ def test_what_nobody_else_can_see_is_ours(make: Callable[[], torch.Tensor]) -> N
     shared = is_only_here(values, 0)
     del name
     assert (alone, shared, is_only_here(values, 0)) == (True, False, True)
+
+
+def test_lent_memory_is_the_same_and_not_in_use() -> None:
+    loans, values = Loans(), [torch.tensor([[0, 1, 2], [3, 4, 5.0]])]
+    flat = loans.lend(values[0], torch.float32)
+    octets = loans.lend(values[0], torch.uint8)
+    assert is_only_here(values, 0)
+    assert loans.lend(values[0], torch.float32) is flat
+    flat[4] = 7
+    assert values[0].tolist() == [[0, 1, 2], [3, 7, 5]]
+    assert octets.tolist() == list(values[0].numpy().tobytes())
+
+
+def test_few_loans_are_kept() -> None:
+    loans, others = Loans(), [torch.ones(n + 1) for n in range(MAX_LOANS)]
+    first = loans.lend(others[0], torch.float32)
+    for other in others:
+        loans.lend(other, torch.float32)
+    assert loans.lend(others[0], torch.float32) is first
+    loans.lend(torch.ones(100), torch.float32)
+    assert loans.lend(others[0], torch.float32) is not first
 
 
 @ray.remote(num_cpus=0)
