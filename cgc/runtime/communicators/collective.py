@@ -269,8 +269,10 @@ class Participant:
 
 def _form_of(tensor: torch.Tensor) -> str:
     """What a tensor is that is not dense."""
-    if tensor.is_nested or tensor.is_quantized:
-        return "nested" if tensor.is_nested else "quantized"
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_quantized:
+        return "quantized"
     return "named" if tensor.layout is torch.strided else str(tensor.layout).removeprefix("torch.")
 
 

@@ -116,7 +116,7 @@ class GlooGroup:
         options._timeout = timedelta(seconds=connect_timeout)
         options._devices = [c10d.ProcessGroupGloo.create_device(hostname=host)]
         options._threads = 2
-        with self._errors("connecting"):
+        with _Errors(self, "connecting"):
             self._backend: Any = c10d.ProcessGroupGloo(store, rank, world_size, options)
 
     # Point to point.
@@ -129,11 +129,11 @@ class GlooGroup:
         """Begin to send: the peer's receive and the caller's computation go on meanwhile."""
         whole = _plain(tensor).contiguous()
         self._check_peer(peer)
-        with self._errors("sending", peer):
+        with _Errors(self, "sending", peer):
             work = self._live().send([whole], peer, tag)
 
         def finish() -> None:
-            with self._errors("sending", peer):
+            with _Errors(self, "sending", peer):
                 work.wait(self._timeout)
 
         return Pending(finish, whole)
@@ -147,11 +147,11 @@ class GlooGroup:
         """Begin to receive; the result of `wait` is `into`."""
         landing = _landing(into)
         self._check_peer(peer)
-        with self._errors("receiving", peer):
+        with _Errors(self, "receiving", peer):
             work = self._live().recv([landing], peer, tag)
 
         def finish() -> torch.Tensor:
-            with self._errors("receiving", peer):
+            with _Errors(self, "receiving", peer):
                 work.wait(self._timeout)
             return _land(landing, into)
 
@@ -175,11 +175,9 @@ class GlooGroup:
         """Put the reduction over all ranks into `recv`, which may be `send`. Raises `TypeError` as `fold` does."""
         if recv.dtype != send.dtype or recv.shape != send.shape:
             raise ValueError(f"allreduce: {_describe(send)} does not fit {_describe(recv)}")
-        if fold.is_native(send.dtype, op):
-            self._in_order(lambda: self._reduce_natively(send, recv, op))
-        else:
-            fold.check_reduction(send.dtype, op)
-            self._in_order(lambda: self._reduce_by_folding(_plain(send), recv, op))
+        fold.check_reduction(send.dtype, op)
+        reduce = self._reduce_natively if fold.is_native(send.dtype, op) else self._reduce_by_folding
+        self._in_order(lambda: reduce(_plain(send), recv, op))
 
     def reducescatter(self, send: torch.Tensor, recv: torch.Tensor, op: ReduceOp = ReduceOp.SUM) -> None:
         """Put this rank's part of the reduction into `recv`; parts are cut along the first dimension, by rank."""
@@ -233,7 +231,7 @@ class GlooGroup:
             self._thread.stop(STOP_TIMEOUT_S)
         self._backend = None
 
-    # Inside.
+    # Inside. `send` tensors are plain here: no gradient, no pending conjugation.
 
     def _broadcast(self, tensor: torch.Tensor, root: int) -> None:
         landing = _plain(tensor).contiguous() if self.rank == root else _landing(tensor)
@@ -256,8 +254,8 @@ class GlooGroup:
 
     def _reduce_natively(self, send: torch.Tensor, recv: torch.Tensor, op: ReduceOp) -> None:
         landing = _landing(recv)
-        if landing is not send:
-            landing.copy_(_plain(send))
+        if landing.data_ptr() != send.data_ptr() or not send.is_contiguous():
+            landing.copy_(send)
         if landing.numel() and self.world_size > 1:
             options = self._options_of(op)
             self._complete(
@@ -265,8 +263,7 @@ class GlooGroup:
             )
         if op is ReduceOp.AVG:
             landing.div_(self.world_size)
-        if landing is not recv:
-            _land(landing, recv)
+        _land(landing, recv)
 
     def _options_of(self, op: ReduceOp) -> Any:
         options = self._reductions.get(op)
@@ -301,7 +298,7 @@ class GlooGroup:
         it, too: whoever is the last to forget a tensor that Python has made needs the interpreter's lock, and gloo's
         thread should not wait for that.
         """
-        with self._errors(what):
+        with _Errors(self, what):
             work = start(*[self._loans.lend(tensor, dtype) for tensor in tensors])
             try:
                 work.wait()
@@ -325,17 +322,17 @@ class GlooGroup:
         if not 0 <= peer < self.world_size or peer == self.rank:
             raise ValueError(f"{peer} is not the rank of a peer: this is rank {self.rank} of {self.world_size}")
 
-    def _errors(self, what: str, peer: int | None = None) -> _Errors:
-        """Turn gloo's errors into Ray's, and mark the group as broken."""
-        return _Errors(self, what, peer)
-
 
 class _Errors:
-    """What `GlooGroup._errors` gives: a class, which costs a third of a generator, twice for each transfer."""
+    """
+    Turns gloo's errors into Ray's, and marks the group as broken.
+
+    A class, because a generator costs more, twice for each transfer.
+    """
 
     __slots__ = ("_group", "_peer", "_what")
 
-    def __init__(self, group: GlooGroup, what: str, peer: int | None) -> None:
+    def __init__(self, group: GlooGroup, what: str, peer: int | None = None) -> None:
         self._group, self._what, self._peer = group, what, peer
 
     def __enter__(self) -> None:
