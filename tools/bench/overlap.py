@@ -22,7 +22,7 @@ from ray.experimental.collective import allreduce
 import cgc
 from cgc.passes.analysis.cost import CostModel, Link
 from cgc.runtime.communicators.gloo import GlooCommunicator
-from tools.bench.paired import MIB, Effort, quartiles
+from tools.bench.paired import MIB, Effort, median_between
 
 PARTS = 8
 NBYTES = 8 * MIB
@@ -60,11 +60,11 @@ def measure(peers: list[Any], effort: Effort) -> list[Overlap]:
 def table(overlaps: Sequence[Overlap]) -> str:
     """Markdown."""
     lines = [
-        "| overlap of | call = transfer | predicted ms | predicted | measured ms | measured (half of the pairs) |",
+        "| overlap of | call = transfer | predicted ms | predicted | measured ms | measured (95 % certain) |",
         "|---|---|---|---|---|---|",
     ]
     for row in overlaps:
-        low, middle, high = quartiles(row.ratios)
+        low, middle, high = median_between(row.ratios)
         cells = [
             row.case,
             f"{row.call_ms:.1f} ms",

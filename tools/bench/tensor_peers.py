@@ -12,10 +12,12 @@ import torch
 
 import cgc
 from cgc.runtime.communicators.rendezvous import MemfdRendezvous
-from tools.bench.paired import Meter, Spent
+from tools.bench.paired import MIB, Meter, Spent
 
-HOPS = 8
-"""Transfers, or collectives, in one round."""
+
+def hops(nbytes: int) -> int:
+    """Transfers, or collectives, in one round. The first ones are slower, on both sides: the caches hold other work."""
+    return 32 if nbytes <= 4 * MIB else 8
 
 
 @ray.remote(num_cpus=0)
@@ -63,7 +65,7 @@ class Peer:
     # The same by hand.
 
     def bare_hops(self, nbytes: int) -> Spent:
-        """There and back `HOPS` / 2 times. What arrives is sent back, so that one tensor serves for all."""
+        """There and back. What arrives is sent back, so that one tensor serves for all."""
         tensor = self.tensor("bare", nbytes)
         meter = Meter()
         if self.rank == 1:
@@ -71,7 +73,7 @@ class Peer:
         else:
             torch.distributed.recv(tensor, 1)
             meter = Meter()
-        for hop in range(HOPS):
+        for hop in range(hops(nbytes)):
             if hop % 2 == self.rank:
                 torch.distributed.send(tensor, 1 - self.rank)
             else:
@@ -84,14 +86,14 @@ class Peer:
         tensor.copy_(self.tensor("own", nbytes))
         torch.distributed.all_reduce(tensor)
         meter = Meter()
-        for _ in range(HOPS):
+        for _ in range(hops(nbytes)):
             torch.distributed.all_reduce(tensor)
         return meter.spent()
 
     def bare_copies(self, nbytes: int) -> Spent:
         source, target = self.tensor("own", nbytes), self.tensor("bare", nbytes)
         meter = Meter()
-        for _ in range(HOPS):
+        for _ in range(hops(nbytes)):
             target.copy_(source)
         return meter.spent()
 

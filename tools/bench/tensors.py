@@ -4,7 +4,7 @@ Measures tensors between two actors: through shared memory and gloo, against mem
     python -m tools.bench.tensors [--quick] [--case NAME]... [--size BYTES]... [--json FILE]
 
 All times are taken inside the actors, so that the driver does not count. A round of cgc and one of what it is compared
-with are a pair (`paired.py`); both do the same with memory (`tensor_peers.py`). Prints Markdown. About five minutes;
+with are a pair (`paired.py`); both do the same with memory (`tensor_peers.py`). Prints Markdown. About nine minutes;
 needs PyTorch, no GPU.
 """
 
@@ -31,7 +31,7 @@ from cgc.runtime.communicators.rendezvous import MemfdRendezvous
 from tools.bench import overlap
 from tools.bench.measure import machine, start_ray
 from tools.bench.paired import KIB, MIB, QUICK, THOROUGH, Effort, Row, Spent, compare, table, together
-from tools.bench.tensor_peers import HOPS, Peer
+from tools.bench.tensor_peers import Peer, hops
 
 SHM_SIZES = [KIB, 64 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB]
 GLOO_SIZES = [MIB, 4 * MIB, 16 * MIB, 64 * MIB]
@@ -94,7 +94,7 @@ def _transfers(peers: list[Any], case: str, nbytes: int, hint: dict[str, Any], e
     with InputNode() as inp:
         sent = tensor(peers[1].depart.bind(inp))
         sent = value = tensor(peers[0].begin.bind(sent))
-        for hop in range(1, HOPS):
+        for hop in range(1, hops(nbytes)):
             sent, value = value, tensor(peers[hop % 2].echo.bind(value))
         dag = MultiOutputNode([peers[0].end.bind(value), peers[1].end.bind(value)])
     if not hint:
@@ -107,7 +107,7 @@ def _reductions(peers: list[Any], nbytes: int, effort: Effort) -> Row:
     with InputNode() as inp:
         values = allreduce.bind([peer.depart.bind(inp) for peer in peers], transport=communicator)
         values = [peer.begin.bind(value) for peer, value in zip(peers, values, strict=True)]
-        for _ in range(HOPS):
+        for _ in range(hops(nbytes)):
             values = allreduce.bind(values, transport=communicator)
         dag = MultiOutputNode([peer.end.bind(value) for peer, value in zip(peers, values, strict=True)])
     return _compare(
@@ -133,8 +133,8 @@ def _compare(case: str, nbytes: int, other: str, dag: Any, bare: Callable[[], Sp
             case,
             nbytes,
             other,
-            lambda: _of_peers(ray.get(graph.execute(nbytes))).per(HOPS),
-            lambda: bare().per(HOPS),
+            lambda: _of_peers(ray.get(graph.execute(nbytes))).per(hops(nbytes)),
+            lambda: bare().per(hops(nbytes)),
             WARM_UP,
             effort,
         )
@@ -180,7 +180,7 @@ def _alloc_table(allocated: list[dict[str, float]]) -> str:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a third of the rounds")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the time")
     parser.add_argument("--case", action="append", choices=CASES, help="only this case (may be repeated)")
     parser.add_argument("--size", action="append", type=int, metavar="BYTES", help="only this size (may be repeated)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")

@@ -10,6 +10,10 @@ That costs a wake-up before each transfer, so a channel falls *silent* when the 
 are one tensor, and that were promised to keep their shape or have kept it for a while. Then the receiver waits in the
 communicator. What is not as expected is announced in the ring, with the number of the message, before a tensor of zeros
 goes in place of the expected one; an error needs no more, another value follows as with any header.
+
+A large transfer empties the processor's caches, so that each line of Python after it takes long: of a hop of 1 MiB, which
+takes gloo 180 µs, 30 were such lines. So what is expected over gloo has a short way in `Sender.send` and
+`Receiver.receive`.
 """
 
 from __future__ import annotations
@@ -43,12 +47,14 @@ class Expectation:
 
     Attributes:
         metas: Of the last message; those that were promised, if the channel is static.
+        alone: Of the tensor that comes without a header, if it is no leaf; else None.
     """
 
-    __slots__ = ("_in_a_row", "_needed", "metas")
+    __slots__ = ("_in_a_row", "_needed", "alone", "metas")
 
     def __init__(self, channel: ChannelSpec, group: Group) -> None:
         self.metas: Metas | None = None
+        self.alone: TensorMeta | None = None
         self._in_a_row = 0
         self._needed: float = SILENT_AFTER if group.may_wait_unheard else float("inf")
         if channel.static and channel.direct:
@@ -66,6 +72,7 @@ class Expectation:
         else:
             self._in_a_row = self._in_a_row + 1 if metas == self.metas else 1
         self.metas = metas
+        self.alone = metas[0] if self.is_silent and not metas[0].requires_grad else None
 
 
 class Sender:
@@ -81,6 +88,7 @@ class Sender:
         self._keeper = OfferKeeper(writer, channel.slots)
         self._expected = Expectation(channel, group)
         self._usual: object = None
+        self._is_direct = group.is_interruptible and len(self._peers) == 1
         self._number = 0
 
     def send(self, value: Any, ready: Event | None = None) -> None:
@@ -89,6 +97,10 @@ class Sender:
 
         Raises only what ends the loop.
         """
+        if self._is_direct and tensors.kind_of(value) == self._usual:
+            self._number += 1
+            self._group.communicator.send(value, self._peers[0])
+            return
         unused, leaving = self._announce(value)
         _send_all(self._group, unused, self._peers)
         _send_all(self._group, leaving, self._peers, ready)
@@ -190,9 +202,15 @@ class Receiver:
         self._notice: tuple[int, serialization.Message] | None = None
         self._empty = group.allocator()
         self._arrivals: list[Arrival] = []
+        self._is_direct = group.is_interruptible and not self._is_shared
 
     def receive(self) -> Any:
         """The next value, or the error that came instead. Raises only what ends the loop."""
+        expected = self._expected.alone if self._is_direct else None
+        if expected is not None:
+            self._number += 1
+            tensor = self._group.communicator.recv(expected.shape, expected.dtype, self._peer, self._empty)
+            return tensor if self._notice is None and not self._reader.ready() else self._take_expected([tensor])
         value, arrivals = self.begin()
         for arrival in arrivals:
             arrival.wait()

@@ -140,8 +140,7 @@ class GlooCommunicator(Communicator):  # type: ignore[misc]
         allocator: Callable[[Sequence[int], torch.dtype], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Receive a tensor of exactly this shape and dtype, straight into memory of `allocator` if there is one."""
-        tensor: torch.Tensor = self.start_recv(shape, dtype, peer_rank, allocator).wait()
-        return tensor
+        return self._joined().recv((allocator or _empty)(shape, dtype), peer_rank)
 
     def start_recv(
         self,

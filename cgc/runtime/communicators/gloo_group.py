@@ -18,6 +18,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -116,46 +117,59 @@ class GlooGroup:
         options._timeout = timedelta(seconds=connect_timeout)
         options._devices = [c10d.ProcessGroupGloo.create_device(hostname=host)]
         options._threads = 2
-        with _Errors(self, "connecting"):
+        try:
             self._backend: Any = c10d.ProcessGroupGloo(store, rank, world_size, options)
+        except RuntimeError as error:
+            raise self._failure(error, "connecting") from error
 
-    # Point to point.
+    # Point to point. A transfer of a few 100 KiB empties the caches, so that each line of Python after it is slow: those
+    # that wait at once have a way of their own, and the checks come before what they protect against.
 
     def send(self, tensor: torch.Tensor, peer: int, tag: int = 0) -> None:
         """Send, and return when the tensor may be written again."""
-        self.start_send(tensor, peer, tag).wait()
+        whole = _plain(tensor).contiguous()
+        try:
+            self._connected(peer).send([whole], peer, tag).wait(self._timeout)
+        except RuntimeError as error:
+            raise self._failure(error, "sending", peer) from error
 
     def start_send(self, tensor: torch.Tensor, peer: int, tag: int = 0) -> Pending:
         """Begin to send: the peer's receive and the caller's computation go on meanwhile."""
         whole = _plain(tensor).contiguous()
-        self._check_peer(peer)
-        with _Errors(self, "sending", peer):
-            work = self._live().send([whole], peer, tag)
-
-        def finish() -> None:
-            with _Errors(self, "sending", peer):
-                work.wait(self._timeout)
-
-        return Pending(finish, whole)
+        try:
+            work = self._connected(peer).send([whole], peer, tag)
+        except RuntimeError as error:
+            raise self._failure(error, "sending", peer) from error
+        return Pending(partial(self._finish, work, "sending", peer), whole)
 
     def recv(self, into: torch.Tensor, peer: int, tag: int = 0) -> torch.Tensor:
         """Receive into `into`, which has exactly the size of the message, and return it."""
-        tensor: torch.Tensor = self.start_recv(into, peer, tag).wait()
-        return tensor
+        landing = _landing(into)
+        try:
+            self._connected(peer).recv([landing], peer, tag).wait(self._timeout)
+        except RuntimeError as error:
+            raise self._failure(error, "receiving", peer) from error
+        return into if landing is into else _land(landing, into)
 
     def start_recv(self, into: torch.Tensor, peer: int, tag: int = 0) -> Pending:
         """Begin to receive; the result of `wait` is `into`."""
         landing = _landing(into)
-        self._check_peer(peer)
-        with _Errors(self, "receiving", peer):
-            work = self._live().recv([landing], peer, tag)
+        try:
+            work = self._connected(peer).recv([landing], peer, tag)
+        except RuntimeError as error:
+            raise self._failure(error, "receiving", peer) from error
 
         def finish() -> torch.Tensor:
-            with _Errors(self, "receiving", peer):
-                work.wait(self._timeout)
+            self._finish(work, "receiving", peer)
             return _land(landing, into)
 
         return Pending(finish)
+
+    def _finish(self, work: Any, what: str, peer: int) -> None:
+        try:
+            work.wait(self._timeout)
+        except RuntimeError as error:
+            raise self._failure(error, what, peer) from error
 
     # Collectives.
 
@@ -298,13 +312,15 @@ class GlooGroup:
         it, too: whoever is the last to forget a tensor that Python has made needs the interpreter's lock, and gloo's
         thread should not wait for that.
         """
-        with _Errors(self, what):
+        try:
             work = start(*[self._loans.lend(tensor, dtype) for tensor in tensors])
             try:
                 work.wait()
             except BaseException:
                 self._kept.append(tensors)
                 raise
+        except RuntimeError as error:
+            raise self._failure(error, what) from error
 
     def _in_order(self, collective: Callable[[], None]) -> None:
         self._live()
@@ -318,41 +334,24 @@ class GlooGroup:
             raise RayChannelError(f"{self.names[self.rank]}, gloo: {self.broken}")
         return self._backend
 
-    def _check_peer(self, peer: int) -> None:
+    def _connected(self, peer: int) -> Any:
         if not 0 <= peer < self.world_size or peer == self.rank:
             raise ValueError(f"{peer} is not the rank of a peer: this is rank {self.rank} of {self.world_size}")
+        return self._live()
 
-
-class _Errors:
-    """
-    Turns gloo's errors into Ray's, and marks the group as broken.
-
-    A class, because a generator costs more, twice for each transfer.
-    """
-
-    __slots__ = ("_group", "_peer", "_what")
-
-    def __init__(self, group: GlooGroup, what: str, peer: int | None = None) -> None:
-        self._group, self._what, self._peer = group, what, peer
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if not isinstance(error, RuntimeError):
-            return
-        group = self._group
-        late = "imed out" in str(error) and group.broken is None
-        whom = "the other ranks" if self._peer is None else group.names[self._peer]
+    def _failure(self, error: RuntimeError, what: str, peer: int | None = None) -> Exception:
+        """Marks the group as broken, and makes Ray's error of gloo's."""
+        late = "imed out" in str(error) and self.broken is None
+        whom = "the other ranks" if peer is None else self.names[peer]
         how = "took longer than the time-out" if late else "failed: the connection was closed, a peer is gone"
-        group.broken = group.broken or f"{self._what} with {whom} {how}"
+        self.broken = self.broken or f"{what} with {whom} {how}"
         raised = RayChannelTimeoutError if late else RayChannelError
-        raise raised(f"{group.names[group.rank]}, gloo: {group.broken}") from error
+        return raised(f"{self.names[self.rank]}, gloo: {self.broken}")
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor's values without gradient and lazy conjugation. Raises `ValueError` if gloo cannot see its memory."""
-    if tensor.device.type != "cpu" or tensor.layout is not torch.strided:
+    if not tensor.is_cpu or tensor.layout is not torch.strided:
         raise ValueError(
             f"gloo moves dense cpu tensors, got {_describe(tensor)} ({tensor.layout}) on {tensor.device}; "
             "move it with .cpu() or .to_dense(), or use another transport"
@@ -364,7 +363,7 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
 
 def _landing(into: torch.Tensor) -> torch.Tensor:
     """Contiguous memory to receive what goes to `into`: its own where possible."""
-    if into.device.type != "cpu" or into.layout is not torch.strided:
+    if not into.is_cpu or into.layout is not torch.strided:
         raise ValueError(f"gloo receives into dense cpu tensors, got {_describe(into)} on {into.device}")
     if into.requires_grad:
         into = into.detach()

@@ -7,6 +7,7 @@ once, and each page comes anew, zeroed. A receiver that gets tensors of similar 
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import threading
@@ -32,17 +33,16 @@ within the page is a little above that of the source.
 """
 
 _FREE_REFERENCES = 2
-"""What `sys.getrefcount(list[i])` gives at most when only the list refers to the object."""
+"""What `sys.getrefcount(block.array)` gives if only the block refers to its array: the block, and the call itself."""
 
-
-_blocks_at: dict[int, weakref.ref[Any]] = {}
-"""The block in which a tensor of a pool lies, by the tensor's address."""
+_memory_at: dict[int, weakref.ref[Any]] = {}
+"""The memory in which a tensor of a pool lies, by the tensor's address."""
 
 
 def is_landed(tensor: torch.Tensor) -> bool:
     """True if the tensor's memory is that of a pool, and so of nobody who does not have the tensor."""
-    block = _blocks_at.get(tensor.data_ptr())
-    return block is not None and block() is not None
+    memory = _memory_at.get(tensor.data_ptr())
+    return memory is not None and memory() is not None
 
 
 class LandingPool:
@@ -54,10 +54,9 @@ class LandingPool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
-        self._blocks: list[Any] = []
-        self._taken_at: list[int] = []
+        self._blocks: list[_Block] = []
         self._requests = 0
-        self._last = 0
+        self._last: _Block | None = None
 
     def register(self) -> Callable[[Sequence[int], torch.dtype], torch.Tensor]:
         """`empty`, for an operation that calls it about once an execution."""
@@ -66,61 +65,87 @@ class LandingPool:
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         """A CPU tensor without values. Its memory is used again when it and all its views are gone."""
-        nbytes = math.prod(shape) * dtype.itemsize
-        if nbytes < REUSE_FROM:
-            return torch.empty(tuple(shape), dtype=dtype)
         with self._lock:
-            block = self._take(nbytes)
-        if block is None:
-            return torch.empty(tuple(shape), dtype=dtype)
-        # Its storage refers to the array, so that the array's references tell its use; it is no view of another tensor,
-        # which it would keep, and which would count as one more user of the memory.
-        return torch.frombuffer(block, dtype=dtype, count=nbytes // dtype.itemsize).resize_(tuple(shape))
+            block = self._last
+            if block is None or block.shape != shape or block.dtype is not dtype or not block.is_free:
+                block = self._take(shape, dtype)
+            if block is None:
+                return torch.empty(tuple(shape), dtype=dtype)
+            self._requests += 1
+            block.taken_at = self._requests
+            return block.tensor()
 
-    def _take(self, nbytes: int) -> Any:
+    def _take(self, shape: Sequence[int], dtype: torch.dtype) -> _Block | None:
         """
-        A free block of that size, made if necessary; None if there are too many in use.
+        A free block for such a tensor, made if necessary; None if it is too small for one, or too many are in use.
 
         Of those that fit the smallest, and of these the one that was taken last: it is the warmest.
         """
-        self._requests += 1
-        blocks, taken_at, number = self._blocks, self._taken_at, self._last
-        if number < len(blocks) and blocks[number].nbytes == nbytes and self._is_free(number):
-            taken_at[number] = self._requests
-            return blocks[number]
-        fitting = [n for n in self._free() if nbytes <= blocks[n].nbytes <= 2 * nbytes]
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes < REUSE_FROM:
+            return None
+        fitting = [block for block in self._blocks if nbytes <= block.nbytes <= 2 * nbytes and block.is_free]
         if fitting:
-            number = min(fitting, key=lambda n: (blocks[n].nbytes, -taken_at[n]))
+            block = min(fitting, key=lambda block: (block.nbytes, -block.taken_at))
         else:
             self._forget_stale()
-            if len(blocks) >= MAX_BLOCKS * max(1, self._users):
+            if len(self._blocks) >= MAX_BLOCKS * max(1, self._users):
                 return None
-            number = len(blocks)
-            blocks.append(_new_block(nbytes))
-            taken_at.append(0)
-        taken_at[number] = self._requests
-        self._last = number
-        return blocks[number]
-
-    def _free(self) -> list[int]:
-        return [number for number in range(len(self._blocks)) if self._is_free(number)]
-
-    def _is_free(self, number: int) -> bool:
-        # Another thread can only make a block free meanwhile: nobody gets at one that the list alone refers to.
-        return sys.getrefcount(self._blocks[number]) <= _FREE_REFERENCES
+            block = _Block(nbytes)
+            self._blocks.append(block)
+        block.shape_as(tuple(shape), dtype)
+        self._last = block
+        return block
 
     def _forget_stale(self) -> None:
         """Give back what the last execution did not need: the values have other sizes now."""
-        for number in reversed(self._free()):
-            if self._requests - self._taken_at[number] > max(1, self._users):
-                del self._blocks[number], self._taken_at[number]
+        oldest = self._requests - max(1, self._users)
+        self._blocks = [block for block in self._blocks if block.taken_at > oldest or not block.is_free]
 
 
-def _new_block(nbytes: int) -> Any:
-    """An array without values, from the beginning of a page on."""
-    whole = np.empty(nbytes + PAGE, np.uint8)
-    start = -whole.ctypes.data % PAGE
-    block = whole[start : start + nbytes]
-    address = block.ctypes.data
-    _blocks_at[address] = weakref.ref(block, lambda _: _blocks_at.pop(address, None))
-    return block
+class _Block:
+    """
+    Memory from the beginning of a page on, and the shape and dtype of the tensor that was put there last.
+
+    A tensor's storage refers to the array that it was made of, so that the array's references tell its use. It is no
+    view of another tensor, which it would keep, and which would count as one more user of the memory.
+    """
+
+    __slots__ = ("_memory", "array", "dtype", "nbytes", "shape", "taken_at")
+
+    def __init__(self, nbytes: int) -> None:
+        whole = np.empty(nbytes + PAGE, np.uint8)
+        start = -whole.ctypes.data % PAGE
+        self._memory = whole[start : start + nbytes]
+        self.nbytes = nbytes
+        self.taken_at = 0
+        self.shape_as((nbytes,), torch.uint8)
+        address = self._memory.ctypes.data
+        _memory_at[address] = weakref.ref(whole, lambda _: _memory_at.pop(address, None))  # the base of all its arrays
+
+    @property
+    def is_free(self) -> bool:
+        """Another thread can only make a block free meanwhile: nobody gets at an array that the block alone has."""
+        return sys.getrefcount(self.array) <= _FREE_REFERENCES
+
+    def shape_as(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        """What the next tensors are like; of a free block only."""
+        self.shape, self.dtype = shape, dtype
+        used = self._memory[: math.prod(shape) * dtype.itemsize]
+        numpy_dtype = _numpy_dtype(dtype)
+        self.array = used if numpy_dtype is None else used.view(numpy_dtype).reshape(shape)
+
+    def tensor(self) -> torch.Tensor:
+        """A new one. Where NumPy lacks the dtype this costs five times as much, because of `resize_`."""
+        if self.array.shape == self.shape:
+            return torch.from_numpy(self.array)
+        return torch.frombuffer(self.array, dtype=self.dtype).resize_(self.shape)
+
+
+@functools.cache
+def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any] | None:
+    """None for what NumPy lacks, like bfloat16."""
+    try:
+        return torch.empty(0, dtype=dtype).numpy().dtype
+    except TypeError:
+        return None
