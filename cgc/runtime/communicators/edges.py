@@ -11,8 +11,8 @@ are one tensor, and that were promised to keep their shape or have kept it for a
 communicator. What is not as expected is announced in the ring, with the number of the message, before a tensor of zeros
 goes in place of the expected one; an error needs no more, another value follows as with any header.
 
-A large transfer empties the processor's caches, so that each line of Python after it takes long: of a hop of 1 MiB, which
-takes gloo 180 µs, 30 were such lines. So what is expected over gloo has a short way in `Sender.send` and
+A large transfer empties the processor's caches, so that each line of Python after it takes long: beside the 180 µs that
+gloo takes for 1 MiB, 30 were such lines. So what is expected over gloo has a short way in `Sender.send` and
 `Receiver.receive`.
 """
 
