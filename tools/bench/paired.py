@@ -3,10 +3,10 @@ Pairs of rounds: cgc and what it is compared with, one right after the other, in
 
 On a machine that is busy with other work the times of two runs cannot be compared, and neither can their medians. Two
 short rounds that follow each other meet nearly the same machine: so each pair gives a ratio, and the result is the
-median of the ratios. Which of the two goes first alternates. A single ratio says little, since a round of some ms lasts
-twice as long when a thread wakes on the wrong core; so there are many, and the interval in which the median of endlessly
-many would lie tells how far it can be trusted. Beside the time, each round says what its processes have spent; processor
-time and counts of page faults depend on the machine's other work far less than time does.
+median of the ratios. Which of the two goes first alternates. A single ratio says little, since a round of some ms
+lasts twice as long when a thread wakes on the wrong core; so there are many, and the interval in which the median of
+endlessly many would lie tells how far it can be trusted. Beside the time, each round says what its processes have
+spent; processor time and counts of page faults depend on the machine's other work far less than time does.
 """
 
 from __future__ import annotations

@@ -122,8 +122,8 @@ class GlooGroup:
         except RuntimeError as error:
             raise self._failure(error, "connecting") from error
 
-    # Point to point. `send` and `recv` do not go by way of `Pending`: a large transfer empties the processor's caches, and
-    # its objects cost a tenth of the time that 1 MiB takes.
+    # Point to point. `send` and `recv` do not go by way of `Pending`: a large transfer empties the processor's caches,
+    # and its objects cost a tenth of the time that 1 MiB takes.
 
     def send(self, tensor: torch.Tensor, peer: int, tag: int = 0) -> None:
         """Send, and return when the tensor may be written again."""
@@ -345,8 +345,10 @@ class GlooGroup:
         whom = "the other ranks" if peer is None else self.names[peer]
         how = "took longer than the time-out" if late else "failed: the connection was closed, a peer is gone"
         self.broken = self.broken or f"{what} with {whom} {how}"
-        raised = RayChannelTimeoutError if late else RayChannelError
-        return raised(f"{self.names[self.rank]}, gloo: {self.broken}")
+        made: Exception = (RayChannelTimeoutError if late else RayChannelError)(
+            f"{self.names[self.rank]}, gloo: {self.broken}"
+        )
+        return made
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
