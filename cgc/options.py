@@ -40,7 +40,8 @@ class CompileOptions:
             has its own, so that they run at the same time.
         overlap_gpu_communication: Whether GPU communication overlaps with computation.
         default_communicator: For tensors and collectives that ask for a communicator and name none: `"create"` for
-            one of the accelerator's kind, `"gloo"` for one that moves CPU tensors, a communicator, or None to refuse.
+            one of the accelerator's kind (for collectives of actors without one: shared memory), `"gloo"` for one that
+            moves CPU tensors, `"shm"` for shared memory, a communicator, or None to refuse.
         topology: Where actors are and what connects them, or the TOML file of it (`cgc.Topology`).
         profile: Expected times of calls and links, or the file of it, such as `graph.profile(path)` has written.
         measure: Whether the actors note how long each operation takes, for `CompiledGraph.profile`.
@@ -151,9 +152,10 @@ def _check_communicator(value: object) -> None:
     from ray.experimental.channel.communicator import Communicator
 
     if isinstance(value, str):
-        if value not in ("create", "gloo"):
+        if value not in ("create", "gloo", "shm"):
             raise ValueError(
-                f"The only allowed string for default_communicator is 'create', got {value} (cgc also takes 'gloo')"
+                f"The only allowed string for default_communicator is 'create', got {value} (cgc also takes 'gloo' and"
+                " 'shm')"
             )
     elif value is not None and not isinstance(value, Communicator):
         raise ValueError(f"The default_communicator must be None, a string, or a Communicator, got {type(value)}")

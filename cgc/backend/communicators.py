@@ -7,8 +7,9 @@ share one: one of those, if that has all the actors, and else one of their own. 
 one communicator wherever it appears.
 
 Participants of a collective tell each other what they bring before they start it, on channels that are added here: one
-per participant and communicator. So are those on which the readers of a channel that lends tell what they have given
-back: one per channel and reader.
+per participant and communicator. A collective through shared memory has no communicator: there the tensors themselves
+are on these channels, which all collectives of the same participants share. Added are also the channels on which the
+readers of a channel that lends tell what they have given back: one per channel and reader.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ HEADER_SLOTS = 2
 
 HEADER_BYTES = 1024
 
+SHARED_BYTES = 8192
+"""On the channels of a collective through shared memory, which carry the tensors too; larger ones make slots grow."""
+
 RETURN_SLOTS = 1
 """One message in all: the memory in which a reader notes what it has given back."""
 
@@ -59,15 +63,15 @@ class CommunicatorPlan:
     _names: Mapping[_Key, str]
 
     def of_collective(self, operation: CollectiveOp) -> str:
-        """Name of its communicator."""
-        return self._names[_collective_key(operation)]
+        """Name of its communicator; empty for one through shared memory, which needs none."""
+        return "" if _is_shared(operation) else self._names[_collective_key(operation)]
 
     def agreement(self, operation: CollectiveOp) -> tuple[str, ...]:
         """Names of the channels on which its participants tell what they bring; none where one is alone."""
-        communicator = self.of_collective(operation)
         if len(operation.participant_names) == 1:
             return ()
-        return tuple(_agreement_name(communicator, actor) for actor in operation.participant_names)
+        group = self._names[_collective_key(operation)]
+        return tuple(_agreement_name(group, actor) for actor in operation.participant_names)
 
 
 def plan_communicators(graph: GraphOp, constants: ConstantTable) -> CommunicatorPlan:
@@ -76,7 +80,11 @@ def plan_communicators(graph: GraphOp, constants: ConstantTable) -> Communicator
     names: dict[_Key, str] = {}
     collectives = list(_operations(graph, CollectiveOp))
     for operation in collectives:
-        _declare(specs, names, _collective_key(operation), operation.transport, operation.participant_names, constants)
+        key = _collective_key(operation)
+        if _is_shared(operation):
+            names.setdefault(key, f"shm{len(names)}")
+        else:
+            _declare(specs, names, key, operation.transport, operation.participant_names, constants)
     meeting = [channel for channel in channels_of(graph).values() if channel.transport.is_rendezvous]
     actors = tuple(actors_of(graph))
     for channel in meeting:
@@ -126,6 +134,10 @@ def _covers(spec: CommunicatorSpec, transport: TransportAttr, ends: tuple[str, .
     return spec.kind == transport.kind.data != "custom" and set(ends) <= set(spec.actors)
 
 
+def _is_shared(operation: CollectiveOp) -> bool:
+    return operation.transport.kind.data == "shm"
+
+
 def _collective_key(operation: CollectiveOp) -> _Key:
     if operation.transport.kind.data == "custom":
         return _shared_key(operation.transport)
@@ -165,7 +177,8 @@ def _channels(graph: GraphOp, names: Mapping[_Key, str], collectives: list[Colle
             name = _agreement_name(names[_collective_key(operation)], actor)
             others = tuple(other for other in participants if other != actor)
             if others and name not in channels:
-                channels[name] = ChannelSpec(name, len(channels), "shm", actor, others, HEADER_SLOTS, HEADER_BYTES)
+                size = SHARED_BYTES if _is_shared(operation) else HEADER_BYTES
+                channels[name] = ChannelSpec(name, len(channels), "shm", actor, others, HEADER_SLOTS, size)
     return channels
 
 

@@ -172,7 +172,8 @@ class _Emitter:
 
     def _collective(self, operation: CollectiveOp, location: str) -> runtime.Collective:
         communicator = self.plan.of_collective(operation)
-        self.used_communicators.add(communicator)
+        if communicator:
+            self.used_communicators.add(communicator)
         stream = None if operation.stream is None else operation.stream.data
         if stream is not None:
             used = [value for value in operation.results if value in self.last_use]

@@ -141,8 +141,8 @@ def value_type(node: DAGNode, constants: ConstantTable, default: Any = "create")
     """
     The type of the node's value: `with_tensor_transport`, or any object.
 
-    `default` is what a request for an accelerator's communicator gets: `"create"`, `"gloo"`, or a communicator. With
-    None, such a request is a `GraphError`.
+    `default` is what a request for an accelerator's communicator gets: `"create"`, `"gloo"`, `"shm"`, or a
+    communicator. With None, such a request is a `GraphError`.
     """
     # Ray's own compiler overwrites the hint of a node and keeps the user's in the second attribute.
     return _hint_type(node.__dict__.get("_original_type_hint") or node._type_hint, constants, default, node)

@@ -8,7 +8,8 @@ driver. A violation is a `GraphError` that names both ends.
 
 `auto` is the first of these that serves all receivers of a value: `cuda_ipc`, where each shares the sender's only GPU
 or has one that the topology calls a peer of it, unless the value is wanted on the host; `nccl`, where all have GPUs of
-their own, since a communicator refuses two ranks on one device; `shm`.
+their own, since a communicator refuses two ranks on one device; `shm`. A collective that names no communicator goes
+through `shm` where none of its participants has a GPU and all are on one node.
 
     %1 = cgc.call @a::@fwd(%0) : !cgc.tensor<cpu, via auto>   ->   … : !cgc.tensor<cpu, via shm>
 """
@@ -161,17 +162,24 @@ def _unopened(
 
 
 def _settle_collective(operation: CollectiveOp, actors: Mapping[str, ActorOp]) -> list[str]:
-    if operation.transport.is_request:
-        operation.properties["transport"] = TransportAttr.of(ACCELERATOR)
     without = [name for name in operation.participant_names if not has_gpu(actors[name])]
+    nodes = {actors[name].node for name in operation.participant_names}
+    if operation.transport.is_request:
+        shares = len(without) == len(operation.participant_names) and len(nodes) == 1
+        operation.properties["transport"] = TransportAttr.of("shm" if shares else ACCELERATOR)
+    if operation.transport.kind.data == "shm" and len(nodes) > 1:
+        return [f"{_title(operation)}: they are on several nodes; pass a communicator, or default_communicator='gloo'"]
     if operation.transport.kind.data not in NEEDS_DEVICE or not without:
         return []
-    name = operation.name.removeprefix("cgc.")
     return [
-        f"{name} of {', '.join(operation.participant_names)} via {operation.transport.kind.data}:"
-        f" {_no_gpu(without)}; create the actors with num_gpus=1, or pass a communicator for CPU tensors"
-        f" ({RAYS_WORDS_OF_NO_GPU})"
+        f"{_title(operation)}: {_no_gpu(without)}; create the actors with num_gpus=1, or pass a communicator for CPU"
+        f" tensors ({RAYS_WORDS_OF_NO_GPU})"
     ]
+
+
+def _title(operation: CollectiveOp) -> str:
+    name, kind = operation.name.removeprefix("cgc."), operation.transport.kind.data
+    return f"{name} of {', '.join(operation.participant_names)} via {kind}"
 
 
 def _no_gpu(actors: Sequence[str]) -> str:

@@ -280,7 +280,7 @@ class Collective:
     Attributes:
         kind: `"allreduce"`, `"allgather"` or `"reduce_scatter"`.
         reduce: Name of the reduction in lower case; None for allgather.
-        communicator: Name of the communicator.
+        communicator: Name of the communicator; empty where the tensors go through the channels.
         channels: One per participant, in their order: on its own channel each tells the others what it brings.
         stream: With one, go on meanwhile: `into` gets what `Wait` waits for.
     """
@@ -298,7 +298,7 @@ class Collective:
     def __str__(self) -> str:
         what = self.kind if self.reduce is None else f"{self.kind} {self.reduce}"
         stream = "" if self.stream is None else f" on stream {self.stream}"
-        moved = f"{_registers(self.into)} = {what} {self.communicator} {_registers(self.values)}{stream}"
+        moved = f"{_registers(self.into)} = {what} {self.communicator or 'shm'} {_registers(self.values)}{stream}"
         return moved + _dropped(self.drop)
 
 

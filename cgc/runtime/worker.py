@@ -26,7 +26,7 @@ from cgc.runtime.arguments import Step
 from cgc.runtime.link import ActorExitRequest, link
 from cgc.runtime.measure import Recorder, Sample
 from cgc.runtime.process_watch import NO_WATCH, watcher
-from cgc.runtime.program import Program
+from cgc.runtime.program import Collective, Program
 
 if TYPE_CHECKING:
     from cgc.runtime.communicators.groups import JoinOrder, WorkerGroups
@@ -133,7 +133,7 @@ def thread_of(graph: str) -> threading.Thread | None:
 
 
 def _groups(order: WorkerOrder) -> WorkerGroups | None:
-    if not order.groups:
+    if not order.groups and not any(isinstance(operation, Collective) for operation in order.program.operations):
         return None
     from cgc.runtime.communicators.groups import WorkerGroups
 

@@ -123,22 +123,50 @@ def test_nccl_to_the_driver_is_refused():
         PassManager(passes_of("infer-types")).run(import_graph(dag))
 
 
-def test_collective_of_cpu_actors_without_a_communicator():
-    text = """
-    cgc.graph @g level = graph {
+def _collective(a: str, b: str, transport: str = "accelerator") -> Unit:
+    return Unit(
+        parse_module(f"""
+    cgc.graph @g level = graph {{
       cgc.actor @driver driver on "n0"
-      cgc.actor @a actor on "n0"
-      cgc.actor @b actor on "n0" devices ["gpu:0"]
-      cgc.body {
+      cgc.actor @a actor on {a}
+      cgc.actor @b actor on {b}
+      cgc.body {{
         %0 = cgc.input : !cgc.object
         %1 = cgc.call @a::@f(%0) : !cgc.object
         %2 = cgc.call @b::@f(%0) : !cgc.object
-        %3, %4 = cgc.allreduce sum(%1, %2) on [@a, @b] via accelerator : !cgc.tensor<default>, !cgc.tensor<default>
+        %3, %4 = cgc.allreduce sum(%1, %2) on [@a, @b] via {transport} : !cgc.tensor<default>, !cgc.tensor<default>
         cgc.output [%3, %4]
-      }
-    }"""
-    with pytest.raises(GraphError, match="allreduce of a, b via nccl: a has no GPU"):
-        PassManager(passes_of("infer-types")).run(Unit(parse_module(text)))
+      }}
+    }}""")
+    )
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "transport"),
+    [
+        ('"n0"', '"n0"', "shm"),
+        ('"n0" devices ["gpu:0"]', '"n0" devices ["gpu:1"]', "nccl"),
+        ('"n0" devices ["gpu:0"]', '"n1" devices ["gpu:0"]', "nccl"),
+    ],
+)
+def test_a_collective_goes_where_its_participants_can_meet(a, b, transport):
+    unit = _collective(a, b)
+    PassManager(passes_of("infer-types")).run(unit)
+    (operation,) = [op for op in unit.module.walk() if op.name == "cgc.allreduce"]
+    assert operation.transport.kind.data == transport
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "transport", "message"),
+    [
+        ('"n0"', '"n0" devices ["gpu:0"]', "accelerator", "allreduce of a, b via nccl: a has no GPU; create"),
+        ('"n0"', '"n1"', "accelerator", "allreduce of a, b via nccl: a and b have no GPU; create"),
+        ('"n0"', '"n1"', "shm", "allreduce of a, b via shm: they are on several nodes; pass a communicator"),
+    ],
+)
+def test_a_collective_whose_participants_cannot_meet_is_refused(a, b, transport, message):
+    with pytest.raises(GraphError, match=message):
+        PassManager(passes_of("infer-types")).run(_collective(a, b, transport))
 
 
 def test_device_that_a_receiver_lacks_names_both_ends():

@@ -35,7 +35,8 @@ from tools.bench.tensor_peers import Peer, hops
 
 SHM_SIZES = [KIB, 64 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB]
 GLOO_SIZES = [MIB, 4 * MIB, 16 * MIB, 64 * MIB]
-CASES = ("shm", "p2p", "static", "allreduce", "overlap", "alloc")
+SHARED_SIZES = [KIB, 16 * KIB, 256 * KIB, *GLOO_SIZES]
+CASES = ("shm", "p2p", "static", "allreduce", "shared", "overlap", "alloc")
 ALLOC_SIZES = [MIB, 64 * MIB]
 ALLOC_ROUNDS = 50
 PROMISES = {"_static_shape": True, "_direct_return": True}
@@ -81,7 +82,8 @@ def _cases(peers: list[Any], effort: Effort) -> dict[str, tuple[list[int], Calla
         "shm": (SHM_SIZES, lambda nbytes: _transfers(peers, "shm", nbytes, {}, effort)),
         "p2p": (GLOO_SIZES, lambda nbytes: _transfers(peers, "p2p", nbytes, gloo, effort)),
         "static": (GLOO_SIZES, lambda nbytes: _transfers(peers, "p2p, static", nbytes, {**gloo, **PROMISES}, effort)),
-        "allreduce": (GLOO_SIZES, lambda nbytes: _reductions(peers, nbytes, effort)),
+        "allreduce": (GLOO_SIZES, lambda nbytes: _reductions(peers, "allreduce", nbytes, gloo, effort)),
+        "shared": (SHARED_SIZES, lambda nbytes: _reductions(peers, "allreduce, shm", nbytes, {}, effort)),
     }
 
 
@@ -102,17 +104,14 @@ def _transfers(peers: list[Any], case: str, nbytes: int, hint: dict[str, Any], e
     return _compare(case, nbytes, "torch.distributed", dag, lambda: _by_hand(peers, "bare_hops", nbytes), effort)
 
 
-def _reductions(peers: list[Any], nbytes: int, effort: Effort) -> Row:
-    communicator = GlooCommunicator(peers)
+def _reductions(peers: list[Any], case: str, nbytes: int, hint: dict[str, Any], effort: Effort) -> Row:
     with InputNode() as inp:
-        values = allreduce.bind([peer.depart.bind(inp) for peer in peers], transport=communicator)
+        values = allreduce.bind([peer.depart.bind(inp) for peer in peers], **hint)
         values = [peer.begin.bind(value) for peer, value in zip(peers, values, strict=True)]
         for _ in range(hops(nbytes)):
-            values = allreduce.bind(values, transport=communicator)
+            values = allreduce.bind(values, **hint)
         dag = MultiOutputNode([peer.end.bind(value) for peer, value in zip(peers, values, strict=True)])
-    return _compare(
-        "allreduce", nbytes, "torch.distributed", dag, lambda: _by_hand(peers, "bare_reductions", nbytes), effort
-    )
+    return _compare(case, nbytes, "torch.distributed", dag, lambda: _by_hand(peers, "bare_reductions", nbytes), effort)
 
 
 def _by_hand(peers: list[Any], method: str, nbytes: int) -> Spent:

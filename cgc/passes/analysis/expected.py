@@ -111,13 +111,16 @@ def message_cost(
     actors: Mapping[str, ActorOp],
     sender: str,
     receivers: Iterable[str],
+    *,
+    meets: bool = False,
 ) -> MessageCost:
     """
     What a message that carries values of these types costs on this transport between these actors.
 
     Of several receivers, the one with the slowest link counts. Where they meet the sender, the message is a broadcast:
     whoever has it passes it on, in as many rounds as it takes until all have it. nccl cuts it into pieces, so that the
-    rounds overlap but for their latency; gloo passes on the whole.
+    rounds overlap but for their latency; gloo passes on the whole. A collective `meets` on every transport: through
+    shared memory each participant writes once, all at the same time, and goes over what all have written.
     """
     receivers = tuple(receivers)
     nbytes = message_bytes(transport, value_types, cost)
@@ -126,6 +129,8 @@ def message_cost(
         home = place_of(actors[sender])
         links = [cost.link(transport.kind.data, home, place_of(actors[name])) for name in receivers]
         link = max(links, key=lambda each: each.latency_us + each.copy_us(nbytes), default=link)
+    if meets and not transport.is_rendezvous:
+        return MessageCost(nbytes, 2 * link.copy_us(nbytes) + link.latency_us, 0.0, 0.0)
     if transport.is_rendezvous:
         rounds = len(receivers).bit_length()
         copies = 1 if transport.kind.data in PIPELINED else rounds

@@ -62,11 +62,15 @@ def schedule_of(graph: GraphOp, cost: CostModel, *, inflight: int = 1, most_slot
 
 @dataclass(slots=True)
 class _Draft:
-    """A channel while its ends are being found; `types` are those of the values of each of its messages."""
+    """
+    A channel while its ends are being found; `types` are those of the values of each of its messages. Where it `meets`,
+    all ends have to be there.
+    """
 
     name: str
     transport: TransportAttr
     slots: int
+    meets: bool
     types: list[list[Attribute]] = field(default_factory=list)
     writer: int | None = None
     readers: list[int] = field(default_factory=list)
@@ -178,8 +182,7 @@ class _Extraction:
             draft.types.append([value.type for value in operation.operands])
         elif index not in draft.readers:  # Several messages of an execution may take turns on a channel.
             draft.readers.append(index)
-        meets = draft.transport.is_rendezvous or isinstance(operation, CollectiveOp)
-        kind = Kind.MEET if meets else Kind.WRITE if sends else Kind.READ
+        kind = Kind.MEET if draft.meets else Kind.WRITE if sends else Kind.READ
         return Step(kind, _label(operation), (number,), after=after, location=location_text(operation))
 
     def _number(self, operation: Communication) -> int:
@@ -196,7 +199,8 @@ class _Extraction:
             transport, slots, name = operation.transport, inflight_of(self.graph), f"m{key}"
         if key not in self.number_of:
             self.number_of[key] = len(self.drafts)
-            self.drafts.append(_Draft(name, transport, slots))
+            meets = transport.is_rendezvous or isinstance(operation, CollectiveOp)
+            self.drafts.append(_Draft(name, transport, slots, meets))
         return self.number_of[key]
 
     def _channel(self, draft: _Draft) -> Channel:
@@ -204,14 +208,15 @@ class _Extraction:
             raise PassError(f"nobody sends {draft.name}", "verify-schedule")
         sender, *receivers = (self.processes[index].actor for index in (draft.writer, *draft.readers))
         turns = [
-            message_cost(draft.transport, types, self.cost, self.actors, sender, receivers) for types in draft.types
+            message_cost(draft.transport, types, self.cost, self.actors, sender, receivers, meets=draft.meets)
+            for types in draft.types
         ]
         slots = draft.slots if self.most_slots is None else min(draft.slots, self.most_slots)
         return Channel(
             name=draft.name,
             writer=draft.writer,
             readers=tuple(draft.readers),
-            slots=RENDEZVOUS if draft.transport.is_rendezvous else slots,
+            slots=RENDEZVOUS if draft.meets else slots,
             write_us=turns[0].send_us,
             latency_us=turns[0].latency_us,
             read_us=turns[0].recv_us,

@@ -99,7 +99,7 @@ def plan_of(graph: GraphOp, cost: CostModel) -> Plan:
     for writer, program in programs_of(graph).items():
         for operation in communication(program):
             if isinstance(operation, CollectiveOp):
-                _add(traffic, _around_the_ring(writer, operation, cost))
+                _add(traffic, _of_collective(writer, operation, cost))
             if not isinstance(operation, WriteOp):
                 continue
             messages += 1
@@ -119,10 +119,15 @@ def plan_of(graph: GraphOp, cost: CostModel) -> Plan:
     )
 
 
-def _around_the_ring(actor: str, operation: CollectiveOp, cost: CostModel) -> Traffic:
-    """What a participant of a collective sends to the next one, as rings do that need the least traffic."""
+def _of_collective(actor: str, operation: CollectiveOp, cost: CostModel) -> Traffic:
+    """
+    What a participant of a collective sends: all to everybody through shared memory, where each writes once; else to
+    the next one, as rings do that need the least traffic.
+    """
     names = operation.participant_names
     nbytes = sum(value_bytes(value.type, cost) for value in operation.operands)
+    if operation.transport.kind.data == "shm":
+        return {(actor, other, "shm"): nbytes for other in names if other != actor}
     rounds = {"cgc.allreduce": 2 / len(names), "cgc.reduce_scatter": 1 / len(names)}.get(operation.name, 1)
     following = names[(names.index(actor) + 1) % len(names)]
     return {(actor, following, operation.transport.kind.data): round(nbytes * rounds * (len(names) - 1))}

@@ -1,5 +1,5 @@
 """
-One actor's part in a collective.
+One actor's part in a collective of a communicator.
 
 Before a collective, the participants tell each other in rings what they bring. If one brings an error, or something
 that does not fit, all of them get an error and nobody enters the communicator: there, tensors of different sizes would
@@ -19,21 +19,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from ray.experimental.util.types import ReduceOp
 
 from cgc.runtime import _core, protocol
 from cgc.runtime.accelerators.interface import Event
 from cgc.runtime.accelerators.transfers import Arrival
-from cgc.runtime.communicators import fold, tensors
+from cgc.runtime.communicators import tensors
+from cgc.runtime.communicators.contribution import Contribution, Contributor
 from cgc.runtime.communicators.edges import SILENT_AFTER
 from cgc.runtime.communicators.groups import Group
 from cgc.runtime.communicators.ownership import is_only_here
-from cgc.runtime.communicators.tensors import TensorMeta
 from cgc.runtime.program import ChannelSpec, Collective
-from cgc.runtime.task_errors import ErrorValue
-
-Contribution = tuple[int, bytes]
-"""What a participant brings: (kind, blob) of an error, or of the shapes and dtypes of its tensors."""
 
 _NUMBER = struct.Struct("<Q")
 
@@ -116,16 +111,14 @@ class Participant:
     """One actor's part in one collective operation of the graph."""
 
     def __init__(self, operation: Collective, group: Group, agreement: Agreement, name: str) -> None:
-        self._name = name
-        self._kind = operation.kind
-        self._op = None if operation.reduce is None else ReduceOp[operation.reduce.upper()]
+        participants = agreement.participants or (group.actor,)
+        self._contributor = Contributor(operation, name, group.actor, participants, group.accelerator)
+        self._kind, self._op = self._contributor.kind, self._contributor.op
         self._group = group
         self._agreement = agreement
         self._needed: float = SILENT_AFTER if group.may_wait_unheard else float("inf")
         self._in_a_row = 0
         self._expected: Contribution = protocol.BYTES, b""
-        self._accepted_kinds: tuple[object, ...] | None = None
-        self._accepted = self._expected
         self._empty = group.allocator()
         self._may_reuse = group.is_interruptible and operation.kind == "allreduce"
 
@@ -141,7 +134,7 @@ class Participant:
         value if nobody but `values` refers to that.
         """
         in_place = self._may_reuse and len(values) == 1 and is_only_here(values, 0)
-        own = self._contribution(values)
+        own = self._contributor.contribution(values)
         self._agreement.begin()
         if self._in_a_row < self._needed:
             self._agreement.tell(own)
@@ -157,22 +150,9 @@ class Participant:
                 return results
         agreed = own[0] != protocol.ERROR and all(other == own for other in brought)
         self._note(own, agreed)
-        return self._reduce(values, ready, in_place) if agreed else [self._disagreement(brought)] * len(values)
-
-    def _contribution(self, values: Sequence[Any]) -> Contribution:
-        """What this actor tells the others of its values: an error, or their shapes and dtypes."""
-        kinds = tuple(map(tensors.kind_of, values))
-        if kinds == self._accepted_kinds:
-            return self._accepted
-        error = next((value for value in values if type(value) is ErrorValue), None)
-        problem = "" if error is not None else self._problem(values)
-        if problem:
-            error = ErrorValue.from_exception(ValueError(f"{self._name}: {problem}"), self._name)
-        if error is not None:
-            return protocol.ERROR, error.blob
-        metas = tuple(TensorMeta(tuple(value.shape), value.dtype) for value in values)
-        self._accepted_kinds, self._accepted = kinds, (protocol.BYTES, tensors.dump_metas(metas))
-        return self._accepted
+        if not agreed:
+            return [self._contributor.disagreement(brought)] * len(values)
+        return self._reduce(values, ready, in_place)
 
     def _note(self, own: Contribution, agreed: bool) -> None:
         """What has been brought, for what to expect; all participants note the same."""
@@ -193,46 +173,8 @@ class Participant:
             if not _was_raised_by(self._group.communicator, error):
                 raise
             # The participants' communicators are of one class: all of them come here, and nothing was sent.
-            told = f"{self._name}: {type(self._group.communicator).__name__} does not implement it"
-            return [ErrorValue.from_exception(NotImplementedError(told), self._name)] * len(values)
-
-    def _problem(self, values: Sequence[Any]) -> str:
-        """What is wrong with this actor's own values; empty if nothing is."""
-        arrays: tuple[Any, ...] = (torch.Tensor, self._group.accelerator.array_type)
-        for value in values:
-            if not isinstance(value, arrays):
-                return f"takes tensors, and @{self._group.actor} gives a {type(value).__name__}"
-            if isinstance(value, torch.Tensor) and not tensors.is_dense(value):
-                return f"takes dense tensors, and @{self._group.actor} gives a {_form_of(value)} one"
-            if not self._group.accelerator.is_on_device(value):
-                return f"moves {self._group.device_type} tensors, and @{self._group.actor} gives one on {value.device}"
-            if value.dtype != values[0].dtype:
-                return f"takes tensors of one dtype together, and @{self._group.actor} gives {_list(values)}"
-            if self._op is not None:
-                try:
-                    fold.check_reduction(value.dtype, self._op)
-                except TypeError as error:
-                    return str(error)
-            if self._kind != "allreduce" and not value.dim():
-                return f"joins or cuts tensors along their first dimension, and @{self._group.actor} gives a scalar"
-            if self._kind == "reduce_scatter" and value.shape[0] % len(self._group.ranks):
-                return (
-                    f"cuts along the first dimension, which must be divisible by {len(self._group.ranks)}; "
-                    f"@{self._group.actor} gives {_list([value])}"
-                )
-        return ""
-
-    def _disagreement(self, brought: Sequence[tuple[int, bytes]]) -> ErrorValue:
-        """The same error for all participants: the first one that was brought, or how the tensors differ."""
-        for kind, blob in brought:
-            if kind == protocol.ERROR:
-                return ErrorValue(blob)
-        gives = ", ".join(
-            f"@{actor} gives {' and '.join(map(str, tensors.load_metas(blob)))}"
-            for actor, (_, blob) in zip(self._agreement.participants, brought, strict=True)
-        )
-        told = f"{self._name}: the participants' tensors differ: {gives}; shapes and dtypes have to be the same"
-        return ErrorValue.from_exception(ValueError(told), self._name)
+            told = f"{type(self._group.communicator).__name__} does not implement it"
+            return [self._contributor.error(NotImplementedError, told)] * len(values)
 
     def _run(self, values: Sequence[Any], ready: Event | None, in_place: bool) -> Sequence[Any]:
         transfers = self._group.transfers
@@ -267,15 +209,6 @@ class Participant:
         return self._empty((extent, *value.shape[1:]), value.dtype)
 
 
-def _form_of(tensor: torch.Tensor) -> str:
-    """What a tensor is that is not dense."""
-    if tensor.is_nested:
-        return "nested"
-    if tensor.is_quantized:
-        return "quantized"
-    return "named" if tensor.layout is torch.strided else str(tensor.layout).removeprefix("torch.")
-
-
 def arrived(results: Sequence[Any]) -> Sequence[Any]:
     """The results of a collective, for use on the current stream."""
     return [result.wait() if isinstance(result, Arrival) else result for result in results]
@@ -285,7 +218,3 @@ def _was_raised_by(communicator: object, error: Exception) -> bool:
     """Whether a method of the communicator itself has raised the error, rather than what it called."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return frames[-1].f_locals.get("self") is communicator
-
-
-def _list(values: Sequence[torch.Tensor]) -> str:
-    return " and ".join(str(TensorMeta.of(value)) for value in values)

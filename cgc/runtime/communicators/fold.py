@@ -20,7 +20,7 @@ _NATIVE_SUMS = frozenset(
 _NATIVE_EXTREMES = frozenset({torch.int8, torch.uint8, torch.int32, torch.int64})
 _NATIVE_AVERAGES = frozenset({torch.float32, torch.float64})
 
-_STEPS: dict[ReduceOp, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+_STEPS: dict[ReduceOp, Callable[..., torch.Tensor]] = {
     ReduceOp.SUM: torch.add,
     ReduceOp.AVG: torch.add,
     ReduceOp.PRODUCT: torch.mul,
@@ -46,17 +46,33 @@ def is_native(dtype: torch.dtype, op: ReduceOp) -> bool:
 
 def fold(parts: Sequence[torch.Tensor], op: ReduceOp) -> torch.Tensor:
     """The reduction of `parts`, which have one shape and dtype, from the first to the last; a new tensor."""
-    dtype = parts[0].dtype
+    target = torch.empty_like(parts[0])
+    fold_into(target, parts, op)
+    return target
+
+
+def fold_into(target: torch.Tensor, parts: Sequence[torch.Tensor], op: ReduceOp) -> None:
+    """
+    The same into a tensor of the parts' shape and dtype, which may be the first or the second part itself.
+
+    Raises `TypeError` as `check_reduction`.
+    """
+    dtype = target.dtype
     check_reduction(dtype, op)
     wide = _wide(dtype) if op is ReduceOp.AVG else dtype
+    total = target if wide == dtype else torch.empty_like(target, dtype=wide)
     step = _STEPS[op]
-    total = parts[0].to(wide, copy=True)
-    for part in parts[1:]:
-        total = step(total, part.to(wide))
+    if len(parts) == 1:
+        total.copy_(parts[0])
+    else:
+        step(parts[0].to(wide), parts[1].to(wide), out=total)
+    for part in parts[2:]:
+        step(total, part.to(wide), out=total)
     if op is ReduceOp.AVG:
         rounding = None if dtype.is_floating_point or dtype.is_complex else "trunc"
-        total = torch.div(total, len(parts), rounding_mode=rounding)
-    return total.to(dtype)
+        torch.div(total, len(parts), rounding_mode=rounding, out=total)
+    if total is not target:
+        target.copy_(total)
 
 
 def folded_part(send: torch.Tensor, op: ReduceOp, ranks: int, exchange: Exchange) -> torch.Tensor:

@@ -142,15 +142,21 @@ def _support(accelerator: Accelerator) -> None:
 
 
 class WorkerGroups:
-    """All communicators that one actor uses in one graph."""
+    """
+    All communicators that one actor uses in one graph; there may be none.
+
+    Attributes:
+        groups: By name.
+        landing: Memory for what arrives on the host.
+    """
 
     def __init__(self, orders: Mapping[str, JoinOrder], actor: str, accelerator: Accelerator) -> None:
         """`accelerator` is the actor's own, or the host."""
         from cgc.runtime.communicators.landing import LandingPool  # needs torch, which a driver need not have
 
         self._orders = orders
-        landing = LandingPool()
-        self.groups = {name: Group(order, actor, accelerator, landing) for name, order in orders.items()}
+        self.landing = LandingPool()
+        self.groups = {name: Group(order, actor, accelerator, self.landing) for name, order in orders.items()}
         self._acquired: list[str] = []
         self._streams: dict[int, CommunicationThread] = {}
 
@@ -166,6 +172,8 @@ class WorkerGroups:
 
         Raises what a communicator's `initialize` raises; then `leave` is still needed.
         """
+        if not self._orders:
+            return
         keys = tuple(order.key for order in self._orders.values())
         threading.Thread(target=_guard, args=(arena, participant, keys), name="cgc-guard", daemon=True).start()
         for name, order in self._orders.items():

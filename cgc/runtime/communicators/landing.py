@@ -146,6 +146,7 @@ class _Block:
 def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any] | None:
     """None for what NumPy lacks, like bfloat16."""
     try:
-        return torch.empty(0, dtype=dtype).numpy().dtype
+        numpy_dtype: np.dtype[Any] = torch.empty(0, dtype=dtype).numpy().dtype
     except TypeError:
         return None
+    return numpy_dtype

@@ -1,5 +1,6 @@
 """
-Linking of the operations that use communicators: what `link` does for channels and calls, done for tensors.
+Linking of collectives, and of the operations that use communicators: what `link` does for channels and calls, done for
+tensors.
 
 A stream is a thread that takes messages in the order of the program while the actor computes. A value that is being
 sent on a stream must not be written in place.
@@ -21,12 +22,13 @@ from cgc.runtime.communicators.comm_thread import CommunicationThread
 from cgc.runtime.communicators.edges import Receiver, Sender
 from cgc.runtime.communicators.exchange import Exchange
 from cgc.runtime.communicators.groups import WorkerGroups
+from cgc.runtime.communicators.shared_collective import Rings, SharedParticipant
 from cgc.runtime.lost_values import ValueNames, on_actor
 from cgc.runtime.program import Collective, Group, Operation, Program, Read, ReadStart, Wait, Write
 
 
 class TensorLinks:
-    """Makes the steps of one program that use communicators."""
+    """Makes the steps of one program that are collectives, or use communicators."""
 
     def __init__(self, program: Program, arena: _core.Arena, groups: WorkerGroups, registers: Registers) -> None:
         self._actor = program.actor
@@ -34,12 +36,14 @@ class TensorLinks:
         self._arena = arena
         self._groups = groups.groups
         self._stream = groups.stream
+        self._allocate = groups.landing.register
         self._registers = registers
         self._names = ValueNames(program)
         self._agreements: dict[tuple[str, ...], Agreement] = {}
+        self._rings: dict[tuple[str, ...], Rings] = {}
 
     def link(self, operation: Operation) -> Step | None:
-        """The step of an operation that uses a communicator; None for any other."""
+        """The step of a collective, or of an operation that uses a communicator; None for any other."""
         if isinstance(operation, Collective):
             return self._collective(operation)
         if isinstance(operation, Group):
@@ -87,7 +91,8 @@ class TensorLinks:
         Where operations are queued on a device, one thread queues them all: a communicator needs one order, that of the
         program, and nothing but a header is waited for.
         """
-        return self._stream(0 if self._groups[communicator].transfers is not None else number)
+        queues = communicator != "" and self._groups[communicator].transfers is not None
+        return self._stream(0 if queues else number)
 
     def _receiver(self, operation: Read | ReadStart) -> Receiver:
         channel = self._channels[operation.channel]
@@ -142,12 +147,7 @@ class TensorLinks:
         return start
 
     def _collective(self, operation: Collective) -> Step:
-        agreement = self._agreements.get(operation.channels)
-        if agreement is None:
-            channels = [self._channels[name] for name in operation.channels]
-            agreement = self._agreements[operation.channels] = Agreement(channels, self._actor, self._arena)
-        name = f"{operation.kind}{on_actor(operation, self._actor)}"
-        participant = Participant(operation, self._groups[operation.communicator], agreement, name)
+        participant = self._participant(operation)
         registers, sources, targets, drop = self._registers, operation.values, operation.into, operation.drop
 
         def step() -> None:
@@ -161,7 +161,7 @@ class TensorLinks:
         if operation.stream is None:
             return step
         stream = self._stream_of(operation.communicator, operation.stream)
-        ready = self._groups[operation.communicator].ready
+        ready = self._groups[operation.communicator].ready if operation.communicator else _at_once
 
         def start() -> None:
             values = [registers[source] for source in sources]
@@ -172,6 +172,23 @@ class TensorLinks:
                 registers[register] = partial(_reduced, under_way, position)
 
         return start
+
+    def _participant(self, operation: Collective) -> Participant | SharedParticipant:
+        channels = [self._channels[name] for name in operation.channels]
+        name = f"{operation.kind}{on_actor(operation, self._actor)}"
+        if not operation.communicator:
+            rings = self._rings.get(operation.channels)
+            if rings is None:
+                rings = self._rings[operation.channels] = Rings(channels, self._actor, self._arena)
+            return SharedParticipant(operation, rings, self._actor, name, self._allocate())
+        agreement = self._agreements.get(operation.channels)
+        if agreement is None:
+            agreement = self._agreements[operation.channels] = Agreement(channels, self._actor, self._arena)
+        return Participant(operation, self._groups[operation.communicator], agreement, name)
+
+
+def _at_once() -> None:
+    """Values of the host are there when their step is."""
 
 
 def _received(under_way: Future[tuple[Any, Sequence[Arrival]]]) -> Any:

@@ -1,4 +1,4 @@
-"""Compiled graphs with collectives over gloo: values, errors, streams, deaths."""
+"""Compiled graphs with collectives over gloo and through shared memory: values, errors, streams, deaths."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import cgc
 from cgc.runtime.communicators.gloo import GlooCommunicator
 from tests.runtime.communicators.told_actors import (
     DEADLINE,
+    WAYS,
     Actor,
     Gate,
     compile_edge,
@@ -27,46 +28,54 @@ from tests.runtime.communicators.told_actors import (
     raise_value_error,
 )
 
+Way = Callable[[list[Any]], Any]
+
 
 @pytest.fixture(scope="module")
 def actors(ray_session: None) -> list[Any]:
     return [Actor.remote() for _ in range(2)]
 
 
-def compile_collective(actors: list[Any], bind: Callable[..., Any], communicator: Any, **options: Any) -> Any:
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> Way:
+    """Gives the `transport` of collectives of some actors."""
+    return WAYS[request.param]
+
+
+def compile_collective(actors: list[Any], bind: Callable[..., Any], transport: Any, **options: Any) -> Any:
     with InputNode() as inp:
         values = [actor.apply.bind(inp[rank]) for rank, actor in enumerate(actors)]
-        results = bind(values, transport=communicator, **options)
+        results = bind(values, transport=transport, **options)
         return cgc.compile(MultiOutputNode([a.look.bind(r) for a, r in zip(actors, results, strict=True)]))
 
 
 @pytest.mark.parametrize("op", list(ReduceOp))
-def test_reductions_equal_numpy(actors: list[Any], op: ReduceOp) -> None:
+def test_reductions_equal_numpy(actors: list[Any], way: Way, op: ReduceOp) -> None:
     left, right = torch.tensor([[1.0, 5.0], [2.0, 8.0]]), torch.tensor([[3.0, 2.0], [2.0, 4.0]])
     stacked = np.stack([left.numpy(), right.numpy()])
     names = {ReduceOp.SUM: "sum", ReduceOp.PRODUCT: "prod", ReduceOp.MAX: "max", ReduceOp.MIN: "min"}
     expected = getattr(stacked, names.get(op, "mean"))(0)
-    communicator = GlooCommunicator(actors)
-    with compile_collective(actors, allreduce.bind, communicator, op=op) as graph:
+    transport = way(actors)
+    with compile_collective(actors, allreduce.bind, transport, op=op) as graph:
         for result in ray.get(graph.execute(lambda: left, lambda: right)):
             assert result[2] == expected.tolist()
-    with compile_collective(actors, reducescatter.bind, communicator, op=op) as graph:
+    with compile_collective(actors, reducescatter.bind, transport, op=op) as graph:
         results = ray.get(graph.execute(lambda: left, lambda: right))
         assert [result[2] for result in results] == [[expected[0].tolist()], [expected[1].tolist()]]
 
 
-def test_allgather_joins_in_the_order_of_the_participants(actors: list[Any]) -> None:
-    with compile_collective(actors, allgather.bind, GlooCommunicator(actors)) as graph:
+def test_allgather_joins_in_the_order_of_the_participants(actors: list[Any], way: Way) -> None:
+    with compile_collective(actors, allgather.bind, way(actors)) as graph:
         for length in (1, 3):
             refs = graph.execute(lambda n=length: torch.zeros(n), lambda n=length: torch.ones(n))
             assert [result[2] for result in ray.get(refs)] == [[0.0] * length + [1.0] * length] * 2
 
 
-def test_several_tensors_in_one_allreduce(actors: list[Any]) -> None:
+def test_several_tensors_in_one_allreduce(actors: list[Any], way: Way) -> None:
     with InputNode() as inp:
         ones = [actor.apply.bind(inp[0]) for actor in actors]
         twos = [actor.apply.bind(inp[1]) for actor in actors]
-        reduced = allreduce.bind([ones, twos], transport=GlooCommunicator(actors))
+        reduced = allreduce.bind([ones, twos], transport=way(actors))
         looked = [a.look.bind(t) for a, tensors in zip(actors, reduced, strict=True) for t in tensors]
         dag = MultiOutputNode(looked)
     with cgc.compile(dag) as graph:
@@ -103,17 +112,17 @@ def test_several_tensors_in_one_allreduce(actors: list[Any]) -> None:
     ],
 )
 def test_a_bad_part_of_a_collective_is_an_error_for_all(
-    actors: list[Any], bind: Any, left: Any, right: Any, text: str
+    actors: list[Any], way: Way, bind: Any, left: Any, right: Any, text: str
 ) -> None:
-    with compile_collective(actors, bind, GlooCommunicator(actors)) as graph:
+    with compile_collective(actors, bind, way(actors)) as graph:
         for ref in graph.execute(left, right):
             assert text in str(failure(ref))
         good = graph.execute(lambda: torch.ones(2), lambda: torch.ones(2))
         assert [result[2][0] for result in ray.get(good)] in ([2.0, 2.0], [1.0, 1.0])
 
 
-def test_a_reduction_that_makes_no_sense_is_told(actors: list[Any]) -> None:
-    with compile_collective(actors, allreduce.bind, GlooCommunicator(actors), op=ReduceOp.MAX) as graph:
+def test_a_reduction_that_makes_no_sense_is_told(actors: list[Any], way: Way) -> None:
+    with compile_collective(actors, allreduce.bind, way(actors), op=ReduceOp.MAX) as graph:
         ref, _ = graph.execute(lambda: torch.tensor([1j]), lambda: torch.tensor([1j]))
         assert "MAX needs an order" in str(failure(ref))
 
@@ -124,9 +133,9 @@ def test_rays_own_communicator_works(actors: list[Any]) -> None:
         assert [result[2] for result in ray.get(refs, timeout=DEADLINE)] == [[3.0, 3.0]] * 2
 
 
-def test_a_death_inside_a_collective_frees_the_others(actors: list[Any]) -> None:
+def test_a_death_inside_a_collective_frees_the_others(actors: list[Any], way: Way) -> None:
     survivor, victim = actors[0], Actor.remote()
-    with compile_collective([survivor, victim], allreduce.bind, GlooCommunicator([survivor, victim])) as graph:
+    with compile_collective([survivor, victim], allreduce.bind, way([survivor, victim])) as graph:
         assert ray.get(graph.execute(lambda: torch.ones(1), lambda: torch.ones(1)))[0][2] == [2.0]
         refs = graph.execute(lambda: torch.ones(1), lambda: __import__("os")._exit(1))
         assert isinstance(failure(refs[0]), ActorDiedError)
@@ -146,12 +155,12 @@ def test_one_communicator_serves_two_graphs_at_once(actors: list[Any]) -> None:
     outer.teardown()
 
 
-def test_an_actor_computes_while_its_collective_waits_for_others(actors: list[Any]) -> None:
+def test_an_actor_computes_while_its_collective_waits_for_others(actors: list[Any], way: Way) -> None:
     """The second actor brings its part only when the first has gone on: by what happens, not by time."""
     first, second = actors
     with InputNode() as inp:
         parts = [first.apply.bind(inp[0]), second.apply.bind(inp[1])]
-        sums = allreduce.bind(parts, transport=GlooCommunicator(actors))
+        sums = allreduce.bind(parts, transport=way(actors))
         beside = first.apply.bind(inp[2])
         joined = [first.look.bind([sums[0], sums[0]]), second.look.bind(sums[1])]
         dag = MultiOutputNode([*joined, beside])
@@ -172,15 +181,15 @@ def test_an_actor_computes_while_its_collective_waits_for_others(actors: list[An
         assert ray.get(refs[2], timeout=DEADLINE) == 5
 
 
-def test_several_collectives_on_a_stream_keep_their_order(actors: list[Any]) -> None:
-    communicator = GlooCommunicator(actors)
+def test_several_collectives_on_a_stream_keep_their_order(actors: list[Any], way: Way) -> None:
+    transport = way(actors)
     with InputNode() as inp:
         sums = []
         for number in range(3):
             parts = [actor.apply.bind(inp[number]) for actor in actors]
-            sums.append(allreduce.bind(parts, transport=communicator))
+            sums.append(allreduce.bind(parts, transport=transport))
         last = allgather.bind(
-            [actor.make.bind(value) for actor, value in zip(actors, sums[0], strict=True)], transport=communicator
+            [actor.make.bind(value) for actor, value in zip(actors, sums[0], strict=True)], transport=transport
         )
         dag = MultiOutputNode(
             [actor.look.bind(s) for each in (*sums, last) for actor, s in zip(actors, each, strict=True)]
@@ -195,11 +204,11 @@ def test_several_collectives_on_a_stream_keep_their_order(actors: list[Any]) -> 
             assert results == [each for each in wanted for _ in actors]
 
 
-def test_a_death_inside_a_collective_on_a_stream_is_told(actors: list[Any]) -> None:
+def test_a_death_inside_a_collective_on_a_stream_is_told(actors: list[Any], way: Way) -> None:
     survivor, victim = actors[0], Actor.remote()
     with InputNode() as inp:
         parts = [survivor.apply.bind(inp[0]), victim.apply.bind(inp[1])]
-        sums = allreduce.bind(parts, transport=GlooCommunicator([survivor, victim]))
+        sums = allreduce.bind(parts, transport=way([survivor, victim]))
         beside = survivor.apply.bind(inp[0])
         dag = MultiOutputNode([survivor.look.bind(sums[0]), victim.look.bind(sums[1]), beside])
     with cgc.compile(dag, overlap_gpu_communication=True) as graph:

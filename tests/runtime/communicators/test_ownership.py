@@ -13,9 +13,9 @@ from ray.dag import InputNode, MultiOutputNode
 from ray.experimental.collective import allreduce
 
 import cgc
-from cgc.runtime.communicators.gloo import GlooCommunicator
 from cgc.runtime.communicators.landing import REUSE_FROM, LandingPool
 from cgc.runtime.communicators.ownership import MAX_LOANS, Loans, is_only_here
+from tests.runtime.communicators.told_actors import WAYS
 
 DEADLINE = 60.0
 
@@ -166,9 +166,10 @@ class Rank:
 
 
 @pytest.mark.parametrize("streams", [False, True])
-def test_a_reduction_takes_memory_that_is_free_and_no_other(ray_session: None, streams: bool) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_reduction_takes_memory_that_is_free_and_no_other(ray_session: None, way: str, streams: bool) -> None:
     ranks = [Rank.remote() for _ in range(2)]
-    communicator = GlooCommunicator(ranks)
+    communicator = WAYS[way](ranks)
     with InputNode() as inp:
         fresh = [rank.fresh.bind(inp) for rank in ranks]
         used = [rank.fresh.bind(inp) for rank in ranks]

@@ -16,6 +16,7 @@ from ray.experimental.collective import allreduce
 import cgc
 from cgc.runtime.communicators.gloo import GlooCommunicator
 from cgc.runtime.communicators.nccl import NcclCommunicator
+from tests.runtime.communicators.told_actors import WAYS
 
 DEADLINE = 120.0
 DTYPES = [
@@ -192,10 +193,11 @@ def test_a_leaf_arrives_as_a_leaf_that_collects_gradients(peers: list[Any], hint
             assert ray.get(graph.execute(value), timeout=DEADLINE) == [2 * value] * 3
 
 
-def test_a_sum_over_actors_in_every_dtype(peers: list[Any]) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_sum_over_actors_in_every_dtype(peers: list[Any], way: str) -> None:
     with InputNode() as inp:
         parts = [peer.part.bind(inp[0], inp[1 + rank]) for rank, peer in enumerate(peers)]
-        sums = allreduce.bind(parts, transport=GlooCommunicator(peers))
+        sums = allreduce.bind(parts, transport=WAYS[way](peers))
         dag = MultiOutputNode([peer.show.bind(total) for peer, total in zip(peers, sums, strict=True)])
     with cgc.compile(dag) as graph:
         for dtype in DTYPES:

@@ -1,4 +1,4 @@
-"""Training over gloo equals training without it: a pipeline of four actors, and data-parallel replicas beside DDP."""
+"""Training by actors equals training without: a pipeline of four over gloo, and data-parallel replicas beside DDP."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ray.experimental.util.types import ReduceOp
 
 import cgc
 from cgc.runtime.communicators.gloo import GlooCommunicator
+from tests.runtime.communicators.told_actors import WAYS
 
 STAGES = 4
 MICRO_BATCHES = 6
@@ -190,14 +191,15 @@ def test_a_pipeline_learns_as_one_process_does(trainers: list[Any], streams: boo
     assert losses[-1] < losses[0]
 
 
-def test_replicas_learn_as_with_torchs_ddp(trainers: list[Any]) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_replicas_learn_as_with_torchs_ddp(trainers: list[Any], way: str) -> None:
     from cgc.runtime.communicators.rendezvous import MemfdRendezvous
 
     actors = trainers[:REPLICAS]
     ray.get([actor.reset.remote(rank) for rank, actor in enumerate(actors)])
     with InputNode() as step:
         gradients = [actor.gradient.bind(step) for actor in actors]
-        averages = allreduce.bind(gradients, op=ReduceOp.AVG, transport=GlooCommunicator(actors))
+        averages = allreduce.bind(gradients, op=ReduceOp.AVG, transport=WAYS[way](actors))
         dag = MultiOutputNode([actor.apply.bind(g) for actor, g in zip(actors, averages, strict=True)])
     with cgc.compile(dag) as graph:
         history = [ray.get(graph.execute(step), timeout=60) for step in range(STEPS * 2)]

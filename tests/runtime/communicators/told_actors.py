@@ -1,4 +1,4 @@
-"""Actors that do what they are told, and graphs of them whose tensors go through gloo."""
+"""Actors that do what they are told, and graphs of them whose tensors go through gloo or shared memory."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ import cgc
 from cgc.runtime.communicators.gloo import GlooCommunicator
 
 DEADLINE = 60.0
+
+WAYS: dict[str, Callable[[list[Any]], Any]] = {"gloo": GlooCommunicator, "shm": lambda actors: "accelerator"}
+"""What collectives of the actors have to name as `transport` to go that way."""
 
 
 @dataclasses.dataclass
