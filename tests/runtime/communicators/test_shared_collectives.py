@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 import torch
@@ -13,9 +14,15 @@ from ray.experimental.collective import allgather, allreduce, reducescatter
 from ray.experimental.util.types import ReduceOp
 
 import cgc
-from cgc.runtime.communicators import fold
 from cgc.runtime.communicators.shared_collective import TWO_MESSAGES_FROM
-from tests.runtime.communicators.test_paths import DTYPES, numbers
+from tests.runtime.communicators.numpy_reference import (
+    DTYPES,
+    as_numpy,
+    assert_close,
+    make,
+    operations_of,
+    reference,
+)
 from tests.runtime.communicators.told_actors import DEADLINE, failure, raise_value_error
 
 RANKS = 3
@@ -24,14 +31,12 @@ LARGE = TWO_MESSAGES_FROM // 3 * 3 + 3
 """Elements, and so at least as many bytes, which three can share."""
 
 
-def tensor(dtype: torch.dtype, count: int, rank: int) -> torch.Tensor:
-    """Numbers that NumPy and torch agree on."""
-    made = torch.from_numpy(numbers(dtype, count, rank))
-    return made.to(dtype)
-
-
 def octets(value: torch.Tensor) -> bytes:
     return value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+def from_octets(data: bytes, dtype: torch.dtype) -> torch.Tensor:
+    return torch.frombuffer(bytearray(data), dtype=dtype)
 
 
 @ray.remote(num_cpus=0)
@@ -40,9 +45,9 @@ class Rank:
         self.rank = rank
 
     def part(self, dtype: str, count: int) -> torch.Tensor:
-        return tensor(getattr(torch, dtype), count, self.rank)
+        return make(getattr(torch, dtype), self.rank, count)
 
-    def make(self, functions: list[Callable[[], Any]]) -> Any:
+    def choose(self, functions: list[Callable[[], Any]]) -> Any:
         return functions[self.rank]()
 
     def show(self, value: torch.Tensor) -> tuple[str, tuple[int, ...], bytes]:
@@ -71,34 +76,27 @@ def compile_parts(ranks: list[Any], bind: Callable[..., Any], show: str = "show"
 def compile_made(ranks: list[Any], **options: Any) -> Any:
     """Each makes what its function says → allreduce → `show` on each."""
     with InputNode() as inp:
-        sums = allreduce.bind([rank.make.bind(inp) for rank in ranks])
+        sums = allreduce.bind([rank.choose.bind(inp) for rank in ranks])
         dag = MultiOutputNode([rank.show.bind(total) for rank, total in zip(ranks, sums, strict=True)])
     return cgc.compile(dag, **options)
 
 
-def makes_sense(dtype: torch.dtype, op: ReduceOp) -> bool:
-    try:
-        fold.check_reduction(dtype, op)
-    except TypeError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("op", list(ReduceOp))
 @pytest.mark.parametrize("count", [SMALL, LARGE])
-def test_every_reduction_of_every_dtype_is_the_same_for_all(ranks: list[Any], op: ReduceOp, count: int) -> None:
-    """Against reductions by NumPy of parts that are reduced in the order of the ranks; `fold` is tested by itself."""
+def test_every_reduction_of_every_dtype_is_numpys_and_the_same_for_all(
+    ranks: list[Any], op: ReduceOp, count: int
+) -> None:
     reduced = compile_parts(ranks, allreduce.bind, op=op)
     scattered = compile_parts(ranks, reducescatter.bind, op=op)
-    for dtype in DTYPES:
-        if not makes_sense(dtype, op):
-            continue
-        right = fold.fold([tensor(dtype, count, rank) for rank in range(RANKS)], op)
+    for dtype in [dtype for dtype in DTYPES if op in operations_of(dtype)]:
+        right = reference([as_numpy(make(dtype, rank, count)) for rank in range(RANKS)], op)
         name = str(dtype).removeprefix("torch.")
-        for shown in ray.get(reduced.execute(name, count), timeout=DEADLINE):
-            assert shown == (str(dtype), (count,), octets(right)), (dtype, op)
-        for rank, shown in enumerate(ray.get(scattered.execute(name, count), timeout=DEADLINE)):
-            assert shown == (str(dtype), (count // RANKS,), octets(right.chunk(RANKS)[rank])), (dtype, op)
+        shown = ray.get(reduced.execute(name, count), timeout=DEADLINE)
+        assert shown == [(str(dtype), (count,), shown[0][2])] * RANKS, "ranks got different bits"
+        assert_close(as_numpy(from_octets(shown[0][2], dtype)), right, dtype)
+        parts = ray.get(scattered.execute(name, count), timeout=DEADLINE)
+        assert [part[:2] for part in parts] == [(str(dtype), (count // RANKS,))] * RANKS
+        assert b"".join(part[2] for part in parts) == shown[0][2]
     reduced.teardown()
     scattered.teardown()
 
@@ -107,7 +105,7 @@ def test_gathering_joins_in_the_order_of_the_ranks(ranks: list[Any]) -> None:
     with compile_parts(ranks, allgather.bind) as graph:
         for dtype in DTYPES:
             for count in (SMALL, LARGE):
-                right = octets(torch.cat([tensor(dtype, count, rank) for rank in range(RANKS)]))
+                right = octets(torch.cat([make(dtype, rank, count) for rank in range(RANKS)]))
                 refs = graph.execute(str(dtype).removeprefix("torch."), count)
                 assert ray.get(refs, timeout=DEADLINE) == [(str(dtype), (RANKS * count,), right)] * RANKS
 
@@ -118,7 +116,7 @@ def test_sums_of_every_size(ranks: list[Any], size: int) -> None:
     graphs = {count: compile_parts(ranks[:count], allreduce.bind, "total") for count in (2, 3)}
     for _ in range(2):
         for count, graph in graphs.items():
-            right = float(sum(numbers(torch.int64, size, rank).sum() for rank in range(count)))
+            right = float(sum(make(torch.int64, rank, size).sum() for rank in range(count)))
             assert ray.get(graph.execute("int64", size), timeout=DEADLINE) == [right] * count
     for graph in graphs.values():
         graph.teardown()
@@ -181,13 +179,13 @@ def test_executions_follow_each_other_without_waiting(ranks: list[Any]) -> None:
         for start in range(0, len(counts), 8):
             pending = [(count, graph.execute(count)) for count in counts[start : start + 8]]
             for count, refs in pending:
-                own = [tensor(torch.int64, count, rank) for rank in range(RANKS)]
-                most = fold.fold([sum(own) + part for part in own], ReduceOp.MAX)
-                rights = [octets(most)] * RANKS + [octets(4 * most)] * 2
+                own = np.stack([as_numpy(make(torch.int64, rank, count)) for rank in range(RANKS)])
+                most = (own.sum(0) + own).max(0)
+                rights = [most.tobytes()] * RANKS + [(4 * most).tobytes()] * 2
                 assert [shown[2] for shown in ray.get(refs, timeout=DEADLINE)] == rights
 
 
 def test_alone_in_a_collective(ranks: list[Any]) -> None:
     with compile_parts(ranks[:1], allreduce.bind, op=ReduceOp.AVG) as graph:
-        right = tensor(torch.float32, SMALL, 0)
+        right = make(torch.float32, 0, SMALL)
         assert ray.get(graph.execute("float32", SMALL), timeout=DEADLINE)[0][2] == octets(right)
