@@ -37,12 +37,13 @@ class Peer:
         torch.distributed.init_process_group("gloo", store=rendezvous.open(60.0), rank=rank, world_size=2)
         self.rank = rank
 
-    def tensor(self, name: str, nbytes: int) -> torch.Tensor:
-        """The same tensor each time."""
-        found = self._tensors.get((name, nbytes))
-        if found is None:
-            self._tensors = {key: tensor for key, tensor in self._tensors.items() if key[1] == nbytes}
-            found = self._tensors[name, nbytes] = torch.ones(nbytes // 4)
+    def tensor(self, name: str, nbytes: int, of: int | None = None) -> torch.Tensor:
+        """The same tensor each time. Those of a row are kept together: `of` is its size, if not `nbytes`."""
+        row = nbytes if of is None else of
+        found = self._tensors.get((name, row))
+        if found is None or found.nbytes != nbytes:
+            self._tensors = {key: tensor for key, tensor in self._tensors.items() if key[1] == row}
+            found = self._tensors[name, row] = torch.ones(nbytes // 4)
         return found
 
     # Methods of graphs. The first transfer brings both ends together, and is not measured.
@@ -54,6 +55,13 @@ class Peer:
     def begin(self, tensor: torch.Tensor) -> torch.Tensor:
         self.meter = Meter()
         return tensor
+
+    def begin_anew(self, nbytes: int, _: torch.Tensor) -> torch.Tensor:
+        self.meter = Meter()
+        return self.tensor("own", nbytes)
+
+    def own(self, nbytes: int, _: torch.Tensor) -> torch.Tensor:
+        return self.tensor("own", nbytes)
 
     def echo(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor
@@ -88,6 +96,19 @@ class Peer:
         meter = Meter()
         for _ in range(hops(nbytes)):
             torch.distributed.all_reduce(tensor)
+        return meter.spent()
+
+    def bare_collectives(self, nbytes: int, kind: str) -> Spent:
+        """`kind` is allgather or reducescatter; of the same tensor, into the same tensor."""
+        own = self.tensor("own", nbytes)
+        if kind == "allgather":
+            result, run = self.tensor("bare", 2 * nbytes, of=nbytes), torch.distributed.all_gather_into_tensor
+        else:
+            result, run = self.tensor("bare", nbytes // 2, of=nbytes), torch.distributed.reduce_scatter_tensor
+        run(result, own)
+        meter = Meter()
+        for _ in range(hops(nbytes)):
+            run(result, own)
         return meter.spent()
 
     def bare_copies(self, nbytes: int) -> Spent:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray.dag import InputNode, MultiOutputNode
-from ray.experimental.collective import allreduce
+from ray.experimental.collective import allgather, allreduce, reducescatter
 
 import cgc
 from cgc.runtime.communicators.gloo import GlooCommunicator
@@ -36,7 +36,8 @@ from tools.bench.tensor_peers import Peer, hops
 SHM_SIZES = [KIB, 64 * KIB, MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB]
 GLOO_SIZES = [MIB, 4 * MIB, 16 * MIB, 64 * MIB]
 SHARED_SIZES = [KIB, 16 * KIB, 256 * KIB, *GLOO_SIZES]
-CASES = ("shm", "p2p", "static", "allreduce", "shared", "overlap", "alloc")
+COLLECTIVES = ("allreduce", "allgather", "reducescatter")
+CASES = ("shm", "p2p", "static", *COLLECTIVES, *(f"{kind}-shm" for kind in COLLECTIVES), "overlap", "alloc")
 ALLOC_SIZES = [MIB, 64 * MIB]
 ALLOC_ROUNDS = 50
 PROMISES = {"_static_shape": True, "_direct_return": True}
@@ -83,7 +84,14 @@ def _cases(peers: list[Any], effort: Effort) -> dict[str, tuple[list[int], Calla
         "p2p": (GLOO_SIZES, lambda nbytes: _transfers(peers, "p2p", nbytes, gloo, effort)),
         "static": (GLOO_SIZES, lambda nbytes: _transfers(peers, "p2p, static", nbytes, {**gloo, **PROMISES}, effort)),
         "allreduce": (GLOO_SIZES, lambda nbytes: _reductions(peers, "allreduce", nbytes, gloo, effort)),
-        "shared": (SHARED_SIZES, lambda nbytes: _reductions(peers, "allreduce, shm", nbytes, {}, effort)),
+        "allgather": (GLOO_SIZES, lambda nbytes: _collectives(peers, "allgather", nbytes, gloo, effort)),
+        "reducescatter": (GLOO_SIZES, lambda nbytes: _collectives(peers, "reducescatter", nbytes, gloo, effort)),
+        "allreduce-shm": (SHARED_SIZES, lambda nbytes: _reductions(peers, "allreduce, shm", nbytes, {}, effort)),
+        "allgather-shm": (SHARED_SIZES, lambda nbytes: _collectives(peers, "allgather, shm", nbytes, {}, effort)),
+        "reducescatter-shm": (
+            SHARED_SIZES,
+            lambda nbytes: _collectives(peers, "reducescatter, shm", nbytes, {}, effort),
+        ),
     }
 
 
@@ -114,8 +122,25 @@ def _reductions(peers: list[Any], case: str, nbytes: int, hint: dict[str, Any], 
     return _compare(case, nbytes, "torch.distributed", dag, lambda: _by_hand(peers, "bare_reductions", nbytes), effort)
 
 
-def _by_hand(peers: list[Any], method: str, nbytes: int) -> Spent:
-    return _of_peers(ray.get([getattr(peer, method).remote(nbytes) for peer in peers]))
+def _collectives(peers: list[Any], case: str, nbytes: int, hint: dict[str, Any], effort: Effort) -> Row:
+    """Each actor brings the same `nbytes` every time, since results have another size."""
+    kind = case.removesuffix(", shm")
+    bind = {"allgather": allgather.bind, "reducescatter": reducescatter.bind}[kind]
+    with InputNode() as inp:
+        values = bind([peer.depart.bind(inp) for peer in peers], **hint)
+        values = [peer.begin_anew.bind(inp, value) for peer, value in zip(peers, values, strict=True)]
+        for hop in range(hops(nbytes)):
+            if hop:
+                values = [peer.own.bind(inp, value) for peer, value in zip(peers, values, strict=True)]
+            values = bind(values, **hint)
+        dag = MultiOutputNode([peer.end.bind(value) for peer, value in zip(peers, values, strict=True)])
+    return _compare(
+        case, nbytes, "torch.distributed", dag, lambda: _by_hand(peers, "bare_collectives", nbytes, kind), effort
+    )
+
+
+def _by_hand(peers: list[Any], method: str, *args: Any) -> Spent:
+    return _of_peers(ray.get([getattr(peer, method).remote(*args) for peer in peers]))
 
 
 def _of_peers(spent: list[Spent]) -> Spent:
