@@ -60,14 +60,16 @@ def fold_into(target: torch.Tensor, parts: Sequence[torch.Tensor], op: ReduceOp)
     dtype = target.dtype
     check_reduction(dtype, op)
     wide = _wide(dtype) if op is ReduceOp.AVG else dtype
-    total = target if wide == dtype else torch.empty_like(target, dtype=wide)
+    total = target
+    if wide != dtype:
+        total, parts = torch.empty_like(target, dtype=wide), [part.to(wide) for part in parts]
     step = _STEPS[op]
     if len(parts) == 1:
         total.copy_(parts[0])
     else:
-        step(parts[0].to(wide), parts[1].to(wide), out=total)
+        step(parts[0], parts[1], out=total)
     for part in parts[2:]:
-        step(total, part.to(wide), out=total)
+        step(total, part, out=total)
     if op is ReduceOp.AVG:
         rounding = None if dtype.is_floating_point or dtype.is_complex else "trunc"
         torch.div(total, len(parts), rounding_mode=rounding, out=total)

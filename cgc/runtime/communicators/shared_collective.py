@@ -13,7 +13,6 @@ participants either way, so that all of them have the same bits.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,6 +32,10 @@ TWO_MESSAGES_FROM = 1 << 18
 
 _REDUCED: Contribution = protocol.BYTES, b""
 """What stands before reduced parts: everybody knows their shapes."""
+
+_NUMPYS = frozenset({torch.float16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32})
+_NUMPYS |= {torch.int64, torch.bool, torch.complex64, torch.complex128}
+"""Dtypes that NumPy has as well."""
 
 _Buffers = Sequence[Any]
 _Message = tuple[int, bytes, _Buffers]
@@ -92,7 +95,13 @@ class SharedParticipant:
         own, brought = self._tell(own, [_octets(tensor) for tensor in sent])
         if own[0] == protocol.ERROR or any(kind != own[0] or blob != own[1] for kind, blob, _ in brought):
             return [self._contributor.disagreement([(kind, blob) for kind, blob, _ in brought])] * len(values)
-        parts = [[_tensor(message[2][place], tensor) for message in brought] for place, tensor in enumerate(sent)]
+        parts = [
+            [
+                tensor if rank == self._rings.rank else _tensor(message[2][place], tensor)
+                for rank, message in enumerate(brought)
+            ]
+            for place, tensor in enumerate(sent)
+        ]
         if self._contributor.kind == "allgather":
             return [torch.cat(each, out=self._resized(each[0], len(each))) for each in parts]
         if self._contributor.kind == "reduce_scatter":
@@ -163,15 +172,18 @@ def _dense(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _octets(tensor: torch.Tensor) -> Any:
-    """The memory of a dense tensor, whatever its dtype: NumPy lacks some."""
-    return tensor.view(-1).view(torch.uint8).numpy() if tensor.numel() else b""
+    """The memory of a dense tensor. NumPy lacks some dtypes."""
+    if not tensor.numel():
+        return b""
+    return tensor.numpy() if tensor.dtype in _NUMPYS else tensor.view(-1).view(torch.uint8).numpy()
 
 
 def _tensor(buffer: Any, like: torch.Tensor) -> torch.Tensor:
     """What another participant has brought, where it lies, or copied if it is small; not to be written."""
-    if not math.prod(like.shape):
+    if not like.numel():
         return torch.empty_like(like)
-    return torch.frombuffer(buffer, dtype=like.dtype).view(like.shape)
+    flat = torch.frombuffer(buffer, dtype=like.dtype)
+    return flat if like.dim() == 1 else flat.view(like.shape)
 
 
 # torch warns once per process that a tensor over read-only memory must not be written: ours never is.
