@@ -73,8 +73,22 @@ def test_a_reader_that_keeps_everything_gets_copies_and_stops_nobody(arena: Aren
     assert arena.nbytes < 20 * LARGE, "the rest is private memory of the reader"
 
 
+@pytest.mark.parametrize("size", [LARGE // 2, LARGE, 4 * LARGE])
+def test_leases_within_a_memory_limit_never_stop_messages_of_half_of_it(size: int) -> None:
+    arena = Arena.create([(1, 8, 1024)], 0, max_bytes=9 * LARGE)
+    writer, reader = arena.writer(0), arena.reader(0, 0)
+    kept = []
+    for value in range(50):
+        writer.write(value, b"", [filled(value, size)], timeout=DEADLINE)
+        kept += reader.read()[2]
+        assert arena.nbytes <= 9 * LARGE
+    for value, view in enumerate(kept):
+        assert view.readonly
+        assert (np.frombuffer(view, np.uint8) == value).all()
+
+
 def test_a_memory_limit_makes_the_writer_wait_for_leases_and_name_their_holders() -> None:
-    arena = Arena.create([(2, 2, 1024)], 0, max_bytes=3 * LARGE)
+    arena = Arena.create([(2, 2, 1024)], 0, max_bytes=11 * LARGE // 2)
     writer = arena.writer(0)
     readers = [arena.reader(0, rank) for rank in range(2)]
     kept = []
@@ -83,12 +97,12 @@ def test_a_memory_limit_makes_the_writer_wait_for_leases_and_name_their_holders(
         readers[0].skip()
         kept += readers[1].read()[2]
     with pytest.raises(ChannelTimeout, match=r"all 2 segments are in use.* reader 1 keeps views") as caught:
-        writer.write(2, b"", [filled(2)], timeout=0.01)
+        writer.write(2, b"", [filled(2, 4 * LARGE)], timeout=0.01)
     assert caught.value.holders == (1,)
     writer.write(3, b"small ones need no segment", timeout=0)
     assert [bytes(readers[rank].read()[1][:5]) for rank in range(2)] == [b"small"] * 2
 
-    blocked = threading.Thread(target=writer.write, args=(4, b"", [filled(4)], DEADLINE))
+    blocked = threading.Thread(target=writer.write, args=(4, b"", [filled(4, 4 * LARGE)], DEADLINE))
     blocked.start()
     del kept[0]
     assert (np.frombuffer(readers[0].read(DEADLINE)[2][0], np.uint8) == 4).all()

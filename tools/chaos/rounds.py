@@ -60,6 +60,8 @@ class Report:
 def play(seed: str, members: list[Victim], report: Report, random: Random) -> None:
     """Play a round on these actors."""
     graph = Graph.draw(random, len(members))
+    if graph.meeting:
+        report.counts[f"rounds with collectives {'over gloo' if graph.over_gloo else 'through shared memory'}"] += 1
     system_fault = random.choice((*faults.SYSTEM_FAULTS, None, None))
     options: dict[str, Any] = {
         "name": f"chaos-{seed}",

@@ -85,6 +85,8 @@ class Arena {
   void drop_segment(std::uint64_t offset, std::uint64_t capacity) noexcept;
   void restore_segment(std::uint64_t offset, std::uint64_t capacity);
   bool within_limit(std::uint64_t more) const noexcept;
+  // Whether more than half of the limit is in use: a reader that kept segments now might let a writer wait for ever.
+  bool is_short() const noexcept { return geometry_.max_bytes != 0 && !within_limit(geometry_.max_bytes / 2); }
   // Whether that many bytes are within the limit when there is no other segment: if not, waiting is in vain.
   bool can_ever_have(std::uint64_t bytes) const noexcept;
   // Map a segment, or share this process's mapping of it. Throws Corrupt when the range is not one of the file.

@@ -79,6 +79,7 @@ std::shared_ptr<Lease> Reader::lease(const View& view) {
   if (view.use == kInSlot || view.size < kViewBytes) return nullptr;
   Use& use = uses_[view.use];
   if (use.lease) return use.lease;
+  if (arena_->is_short()) return nullptr;
   const auto pending =
       std::count_if(uses_.begin(), uses_.end(), [](const Use& other) { return other.lease != nullptr; });
   if (leases_->load(std::memory_order_relaxed) + static_cast<std::uint32_t>(pending) >= most_leases_) return nullptr;
