@@ -155,8 +155,9 @@ class Reader:
         Small blobs are private copies (`bytes`), small buffers too; large ones are read-only views of shared memory,
         and each keeps its segment's lease until the last view of it is gone. A reader that keeps 16 leases of a ring
         (with several readers, its share of 16, at least one) gets private copies of what follows, and so does every
-        reader while more than half of the arena's `max_bytes` is in use, so that leases alone never stop a writer. The ring's slot is released before this returns. Raises `ChannelTimeout` (nothing
-        consumed), `ChannelClosed` (after all published messages have been consumed), `ChannelCorrupt`.
+        reader while more than half of the arena's `max_bytes` is in use, so that leases alone never stop a writer. The
+        ring's slot is released before this returns. Raises `ChannelTimeout` (nothing consumed), `ChannelClosed` (after
+        all published messages have been consumed), `ChannelCorrupt`.
         """
 
     def skip(self, timeout: float = -1.0) -> None:
