@@ -127,6 +127,8 @@ class AdversarialDevice:
         self.registered: list[RegisteredBuffer] = []
         self.straight = 0  # copies from and to memory of somebody else
         self.can_pin = True
+        self.communicators: list[Any] = []  # those that it has joined, and is joining
+        self.dies_when_joining = False
 
     @property
     def _current(self) -> AdversarialStream:

@@ -247,7 +247,7 @@ class Machine:
             arena = _core.Arena.attach(self.arena.handle)  # mappings of its own, as in a process of its own
             steps = link(program, _instance(actor, program), arena, groups, device, endings=endings)
             if groups is not None:
-                groups.join(self.arena, rank + 1)
+                groups.join(self.arena, rank + 1, self.failures.append)
             for _ in range(EXECUTIONS):
                 for step in steps:
                     step()
