@@ -50,6 +50,7 @@ LONGEST = (
     "runtime/test_failures.py",
     "test_ray_programs.py",
     "runtime/accelerators/test_actors.py",
+    "runtime/accelerators/test_actor_failures.py",
     "runtime/accelerators/test_zoo.py",
     "test_tasks.py",
     "test_api.py",

@@ -76,7 +76,8 @@ def link(
             steps.append(_link_call(operation, instance, registers))
         elif isinstance(operation, Write):
             writer, slots, encoder = ends.writing(operation)
-            write = writer.write if noting is None else noting(writer.write)
+            write = _checked(writer.write, groups)
+            write = write if noting is None else noting(write)
             early: dict[int, serialization.Encoded] = {}
             for register, maker in changeable.get(number, ()):
                 take = partial(_encode_early, early, register, operation, registers, names, encoder)
@@ -125,6 +126,23 @@ def _encode_early(
         early[register] = encoder.encode_early(value)
     except Exception as error:
         early[register] = encoder.encode_early(unsendable(value, names.of(register, operation), error))
+
+
+def _checked(write: WriteMessage, groups: WorkerGroups | None) -> WriteMessage:
+    """
+    Write only if no communicator has failed.
+
+    When a message is written, the host has waited for what is in it; but a wait ends after a failure, too.
+    """
+    if groups is None or not groups.can_fail_unheard:
+        return write
+    check = groups.check
+
+    def checked(kind: int, blob: serialization.Buffer, buffers: Sequence[serialization.Buffer]) -> None:
+        check()
+        write(kind, blob, buffers)
+
+    return checked
 
 
 def _in_turn(first: Step, second: Step) -> Step:

@@ -159,7 +159,7 @@ def _serve(
             lambda: _ignore(arena.close(protocol.CLOSED_BY_DRIVER_DEATH, protocol.DRIVER_PARTICIPANT)),
         )
         if groups is not None:
-            groups.join(arena, participant)
+            groups.join(arena, participant, lambda error: _communicator_failed(graph, arena, order, error))
         arena.set_state(participant, protocol.STATE_RUNNING)
         home.enter()
         run = _recorders[graph].run if order.measure else _run
@@ -170,11 +170,8 @@ def _serve(
         logger.info("graph %s: the actor leaves: %s", graph, request)
         arena.close(protocol.CLOSED_BY_ACTOR_EXIT, participant)
         leaving_because = str(request)
-    except RayChannelError:
-        if not _is_closed_within(arena, DEATH_NEWS_TIMEOUT):
-            logger.exception("graph %s: a communicator of @%s failed", graph, order.program.actor)
-            _keep_failure(graph, traceback.format_exc())
-            arena.close(protocol.CLOSED_BY_WORKER_FAILURE, participant)
+    except RayChannelError as error:
+        _communicator_failed(graph, arena, order, error)
     except BaseException:
         logger.exception("graph %s: cgc failed in the worker of @%s", graph, order.program.actor)
         _keep_failure(graph, traceback.format_exc())
@@ -215,6 +212,15 @@ def _finish(graph: str, endings: list[Step]) -> None:
         except Exception:
             logger.exception("graph %s: the device has failed", graph)
     endings.clear()
+
+
+def _communicator_failed(graph: str, arena: _core.Arena, order: WorkerOrder, error: Exception) -> None:
+    """End the graph, unless a peer has died, of which the driver is about to tell: then that is why it failed."""
+    if _is_closed_within(arena, DEATH_NEWS_TIMEOUT):
+        return
+    logger.error("graph %s: a communicator of @%s failed", graph, order.program.actor, exc_info=error)
+    _keep_failure(graph, "".join(traceback.format_exception(error)))
+    arena.close(protocol.CLOSED_BY_WORKER_FAILURE, order.participant)
 
 
 def _is_closed_within(arena: _core.Arena, timeout: float) -> bool:

@@ -125,7 +125,30 @@ class Accelerator(Protocol):
         """Queue a copy of a contiguous array to the target's bytes from `offset` on, on the current stream."""
 
     def make_communicator(self, actors: Sequence[Any]) -> Communicator:
-        """A communicator of the device's own kind, for `transport="accelerator"`."""
+        """A communicator of the device's own kind, for `transport="accelerator"`: see `QueuedCommunicator`."""
+
+
+class QueuedCommunicator(Protocol):
+    """
+    What communicators have beyond Ray's interface if their operations are queued on the current stream.
+
+    Then Ray's collectives are queued, too. These it may have, besides:
+
+        grouped()               a context manager: what is queued within is one operation, so that messages can cross
+        broadcast(array, root)  queue a broadcast; without it, the root sends to one after the other
+        check()                 raise `RayChannelError` if an operation that was queued has failed. It is called by any
+                                thread: before each message to a channel in shared memory, so that no wrong number gets
+                                to the driver, and every `groups.GUARD_INTERVAL` seconds. A failure ends the graph
+        abort(reason)           end what is queued, and the waits of `initialize` too, so that events behind it happen;
+                                from then on, `check` raises. It is called by any thread, and `destroy` in its place if
+                                it is missing
+    """
+
+    def queue_send(self, array: Array, peer_rank: int) -> None:
+        """Queue the send of a contiguous array."""
+
+    def queue_recv(self, into: Array, peer_rank: int) -> None:
+        """Queue the receive into a contiguous array."""
 
 
 @dataclass(frozen=True, slots=True)

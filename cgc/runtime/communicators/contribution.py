@@ -95,7 +95,7 @@ class Contributor:
                     fold.check_reduction(value.dtype, self.op)
                 except TypeError as error:
                     return str(error)
-            if self.kind != "allreduce" and not value.dim():
+            if self.kind != "allreduce" and not value.shape:
                 return f"joins or cuts tensors along their first dimension, and @{actor} gives a scalar"
             if self.kind == "reduce_scatter" and value.shape[0] % ranks:
                 return (

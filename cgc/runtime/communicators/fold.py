@@ -8,6 +8,7 @@ AVG of integers is cut towards zero, as NCCL does; AVG of half precision is comp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from ray.experimental.util.types import ReduceOp
@@ -29,12 +30,14 @@ _STEPS: dict[ReduceOp, Callable[..., torch.Tensor]] = {
 }
 
 
-def check_reduction(dtype: torch.dtype, op: ReduceOp) -> None:
-    """Raise `TypeError` if `op` means nothing for `dtype`."""
-    if dtype.is_complex and op in (ReduceOp.MIN, ReduceOp.MAX):
+def check_reduction(dtype: Any, op: ReduceOp) -> None:
+    """Raise `TypeError` if `op` means nothing for `dtype`, which is torch's or, for other devices' arrays, NumPy's."""
+    is_complex = dtype.is_complex if isinstance(dtype, torch.dtype) else dtype.kind == "c"
+    is_bool = dtype is torch.bool if isinstance(dtype, torch.dtype) else dtype.kind == "b"
+    if is_complex and op in (ReduceOp.MIN, ReduceOp.MAX):
         raise TypeError(f"{op.name} needs an order, and {dtype} has none; reduce the real and imaginary parts instead")
-    if dtype is torch.bool and op is ReduceOp.AVG:
-        raise TypeError("AVG of torch.bool is not a truth value; convert the tensor to a floating-point dtype first")
+    if is_bool and op is ReduceOp.AVG:
+        raise TypeError(f"AVG of {dtype} is not a truth value; convert the tensor to a floating-point dtype first")
 
 
 def is_native(dtype: torch.dtype, op: ReduceOp) -> bool:

@@ -3,7 +3,8 @@ The communicators of one graph: planned by the driver, joined and left by the wo
 
 `plan_groups` says who joins what as which rank. A worker joins in its own thread, before its first execution, and has a
 *guard* while the graph runs: a thread that aborts the communicators when the graph's arena is closed, because an
-operation of a communicator does not see that.
+operation of a communicator does not see that, and that ends the graph when one says that it has failed, because then
+what is queued on a device may never run.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from cgc.runtime.communicators.landing import LandingPool
 
 GUARD_INTERVAL = 0.05
-"""Seconds after the end of a graph in which whoever is inside a communicator hears of it."""
+"""Seconds after which whoever is inside a communicator hears of the end of the graph, and the graph of its failure."""
+
+Failed = Callable[[Exception], None]
+"""Is told, in any thread, why a communicator has failed."""
 
 STREAM_STOP_TIMEOUT = 5.0
 """Seconds; a stream's thread ends at once when the graph has ended."""
@@ -130,6 +134,12 @@ class Group:
         """A function that makes tensors without values where the communicator receives; for one operation."""
         return self._landing.register() if self.device_type == "cpu" else self.accelerator.empty
 
+    def check(self) -> None:
+        """Raise `RayChannelError` if operations that are queued have failed: what they have brought is not valid."""
+        check = getattr(self.communicator, "check", None) if self.transfers is not None else None
+        if check is not None:
+            check()
+
     def ready(self) -> Event | None:
         """The point of the current stream up to which values have been computed; None where nothing is queued."""
         return None if self.transfers is None else self.accelerator.current_stream().record_event()
@@ -166,16 +176,26 @@ class WorkerGroups:
             self._streams[number] = CommunicationThread(f"cgc-stream-{number}")
         return self._streams[number]
 
-    def join(self, arena: _core.Arena, participant: int) -> None:
+    def check(self) -> None:
+        """Raise `RayChannelError` if a communicator says that what it has brought is not valid."""
+        for group in self.groups.values():
+            group.check()
+
+    @property
+    def can_fail_unheard(self) -> bool:
+        """Whether only `check` tells of failures: a communicator that waits for its operations raises instead."""
+        return any(group.transfers is not None for group in self.groups.values())
+
+    def join(self, arena: _core.Arena, participant: int, failed: Failed) -> None:
         """
-        Join them all, and start the guard. Blocks until all actors have joined.
+        Join them all, and start the guard, which calls `failed` once if `check` raises. Blocks until all have joined.
 
         Raises what a communicator's `initialize` raises; then `leave` is still needed.
         """
         if not self._orders:
             return
-        keys = tuple(order.key for order in self._orders.values())
-        threading.Thread(target=_guard, args=(arena, participant, keys), name="cgc-guard", daemon=True).start()
+        guard = _Guard(arena, self.groups, {name: order.key for name, order in self._orders.items()}, failed)
+        threading.Thread(target=guard.run, args=(participant,), name="cgc-guard", daemon=True).start()
         for name, order in self._orders.items():
             group = self.groups[name]
             group.communicator = REGISTRY.acquire(order.key, order.communicator, group.own_rank)
@@ -189,12 +209,41 @@ class WorkerGroups:
             self._streams.popitem()[1].stop(STREAM_STOP_TIMEOUT)
 
 
-def _guard(arena: _core.Arena, participant: int, keys: tuple[str, ...]) -> None:
-    """Runs until the worker has left: it may be about to join the next communicator when the graph ends."""
-    while not arena.wait_state(participant, protocol.STATE_EXITED, GUARD_INTERVAL):
-        if arena.closed is not None:
-            for key in keys:
-                REGISTRY.abort(key, "the graph has ended")
+class _Guard:
+    """See the module; `keys` are those of the registry, by the names of the groups."""
+
+    def __init__(
+        self, arena: _core.Arena, groups: Mapping[str, Group], keys: Mapping[str, str], failed: Failed
+    ) -> None:
+        self._arena = arena
+        self._groups = groups
+        self._keys = keys
+        self._failed = failed
+        self._has_failed = False
+
+    def run(self, participant: int) -> None:
+        """Until the worker has left: it may be about to join the next communicator when the graph ends."""
+        while not self._arena.wait_state(participant, protocol.STATE_EXITED, GUARD_INTERVAL):
+            if self._arena.closed is not None:
+                self._abort("the graph has ended")
+            elif not self._has_failed:
+                self._check()
+
+    def _check(self) -> None:
+        for name, group in self._groups.items():
+            try:
+                if group.communicator is not None:
+                    group.check()
+            except Exception as error:
+                self._has_failed = True
+                self._abort(str(error), last=name)
+                self._failed(error)
+                return
+
+    def _abort(self, reason: str, last: str = "") -> None:
+        """What waits for `last` goes on with wrong numbers when that is aborted, and must not send them on."""
+        for name in sorted(self._keys, key=lambda name: name == last):
+            REGISTRY.abort(self._keys[name], reason)
 
 
 def _own_order(

@@ -11,11 +11,14 @@ torch and cupy are imported in the actors only, where `initialize` is called.
 from __future__ import annotations
 
 import array
+import contextlib
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray.exceptions import RayChannelError, RayChannelTimeoutError
@@ -28,6 +31,11 @@ from cgc.runtime.communicators.rendezvous import RayRendezvous
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
+
+POLL_S = 0.02
+"""Seconds after which who joins hears that there is no more use in it."""
 
 CUPY_IS_MISSING = (
     "nccl needs cupy with NCCL in the actor's environment: pip install 'cgc[gpu]', or 'cgc[gpu-cuda12]' where torch is "
@@ -52,7 +60,8 @@ class NcclCommunicator(Communicator):  # type: ignore[misc]
     A group of actors with one CUDA device each. A rank is the actor's position in `actors`.
 
     Operations raise `RayChannelError` once the communicator is broken: a peer is gone, or it was aborted. What was
-    queued before that has no valid result; whoever waits for an event of it calls `check` afterwards.
+    queued before that has no valid result; whoever waits for an event of it calls `check` afterwards (see
+    `QueuedCommunicator` in `accelerators.interface`).
     """
 
     def __init__(self, actors: Sequence[ray.actor.ActorHandle], *, connect_timeout: float = 60.0) -> None:
@@ -76,6 +85,7 @@ class NcclCommunicator(Communicator):  # type: ignore[misc]
             RuntimeError: The actor has no GPU.
             ImportError: torch or cupy is not installed.
             RayChannelTimeoutError: Not all actors joined within `connect_timeout`.
+            RayChannelError: It was aborted meanwhile.
         """
         if self._backend is not None and self._rank == rank:
             return
@@ -94,7 +104,8 @@ class NcclCommunicator(Communicator):  # type: ignore[misc]
             with accelerator.on_device():  # the current device is a thread's own
                 return nccl.NcclCommunicator(self.members.count, identity, rank)
 
-        self._backend = _within(self._connect_timeout, join, f"joining the nccl group on {device}")
+        what = f"joining the nccl group on {device}"
+        self._backend = within(self._connect_timeout, join, what, lambda: self._broken, lambda late: late.abort())
         self._rank = rank
         if rank == 0:
             self._rendezvous.close()
@@ -204,7 +215,7 @@ class NcclCommunicator(Communicator):  # type: ignore[misc]
         return _current_stream_context()
 
     def abort(self, reason: str = "the communicator was aborted") -> None:
-        """End all kernels of the communicator, and with them every wait for an event behind them. Idempotent."""
+        """End all kernels of the communicator, with every wait for an event behind them, and joining. Idempotent."""
         backend, self._broken = self._backend, self._broken or reason
         if backend is not None:
             backend.abort()
@@ -273,22 +284,34 @@ def _current_stream_context() -> AbstractContextManager[Any]:
     return context
 
 
-def _within(timeout: float, action: Callable[[], Any], what: str) -> Any:
-    """The result of a call that cannot be interrupted; it is left to its thread if it takes too long."""
-    result: list[Any] = []
-    failure: list[BaseException] = []
+def within(
+    timeout: float, action: Callable[[], T], what: str, cancelled: Callable[[], str], undo: Callable[[T], None]
+) -> T:
+    """
+    The result of a call that cannot be interrupted, in a thread of its own.
+
+    If it takes too long, or `cancelled` gives a reason, it is left to its thread, which undoes what it comes to.
+    """
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            result.append(action())
+            result = action()
         except BaseException as error:
-            failure.append(error)
+            with contextlib.suppress(InvalidStateError):  # nobody waits any more
+                future.set_exception(error)
+            return
+        try:
+            future.set_result(result)
+        except InvalidStateError:
+            undo(result)
 
-    thread = threading.Thread(target=run, name="cgc-nccl-join", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if failure:
-        raise failure[0]
-    if not result:
-        raise RayChannelTimeoutError(f"{what} took more than {timeout:g} s: not all of its actors came")
-    return result[0]
+    threading.Thread(target=run, name="cgc-nccl-join", daemon=True).start()
+    deadline = time.monotonic() + timeout
+    while not wait([future], POLL_S).done:
+        reason = cancelled()
+        if (reason or time.monotonic() > deadline) and future.cancel():
+            if reason:
+                raise RayChannelError(f"{what} was cancelled: {reason}")
+            raise RayChannelTimeoutError(f"{what} took more than {timeout:g} s: not all of its actors came")
+    return future.result()

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.runtime.accelerators.combining import Combine
 from tests.runtime.accelerators.world import AdversarialStream, Block, Meeting, Task, Together, World
 
 POISON = 0xFF
@@ -127,6 +128,8 @@ class AdversarialDevice:
         self.registered: list[RegisteredBuffer] = []
         self.straight = 0  # copies from and to memory of somebody else
         self.can_pin = True
+        self.communicators: list[Any] = []  # those that it has joined, and is joining
+        self.dies_when_joining = False
 
     @property
     def _current(self) -> AdversarialStream:
@@ -271,6 +274,22 @@ class AdversarialDevice:
         finally:
             self._of_thread.together = None
             self._current.push(Together(together))
+
+    def exchange(
+        self, source: AdversarialArray, target: AdversarialArray, members: Sequence[int], combine: Combine
+    ) -> None:
+        """Queue a collective on the current stream: all members meet, and each combines what they have."""
+        others = [member for member in members if member != self.number]
+        parts = {member: self.empty(source.shape, source.dtype) for member in others}
+        with self.grouped():
+            for other in others:
+                self.send(source, other)
+                self.receive(parts[other], other)
+        read = [_lazy(parts.get(member, source)) for member in members]
+        write, octets = _lazy(target), target.block.octets
+        if target.block is not source.block:
+            self._current.push(lambda: octets.fill(POISON))
+        self._current.push(lambda: _assign(write(), combine([each() for each in read])))
 
     def _queue(self, meeting: Meeting) -> None:
         together = getattr(self._of_thread, "together", None)

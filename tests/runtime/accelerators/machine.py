@@ -19,9 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ray.dag import MultiOutputNode
+from ray.experimental.collective import allgather, allreduce, reducescatter
+from ray.experimental.util.types import ReduceOp
 
 from cgc.ir import (
+    AllGatherOp,
+    AllReduceOp,
     CallOp,
+    CollectiveOp,
     GraphOp,
     InputOp,
     OutputOp,
@@ -47,6 +53,7 @@ from cgc.runtime.outlets import Outlets
 from cgc.runtime.program import DRIVER, Call, Group, Program
 from cgc.runtime.task_errors import ErrorValue
 from tests.runtime.accelerators.adversary import AdversarialArray, AdversarialDevice
+from tests.runtime.accelerators.combining import gathered, reduced, scattered
 from tests.runtime.accelerators.sharing import SharingDevice
 from tests.runtime.accelerators.world import World
 from tests.runtime.helpers import eventually
@@ -71,7 +78,27 @@ def load_zoo() -> dict[str, Callable[[], Any]]:
     return zoo
 
 
-ZOO = load_zoo()
+def collectives(ranks: int = 3, layers: int = 2) -> Any:
+    """Tensor-parallel layers with all three collectives, work beside them, and messages between the layers."""
+    zoo = sys.modules["zoo_graphs"]
+    shards = zoo._actors(ranks, "Shard")
+    with zoo.InputNode() as inp:
+        values = [shard.embed.bind(inp) for shard in shards]
+        for _ in range(layers):
+            sums = allreduce.bind([shard.column.bind(value) for shard, value in zip(shards, values, strict=True)])
+            beside = [shard.beside.bind(value) for shard, value in zip(shards, values, strict=True)]
+            values = [shard.row.bind(*each) for shard, *each in zip(shards, sums, beside, strict=True)]
+            whole = allgather.bind(values)
+            beside = [shard.mean.bind(value) for shard, value in zip(shards, values, strict=True)]
+            values = [shard.gate.bind(value) for shard, value in zip(shards, whole, strict=True)]
+            values = reducescatter.bind(values, op=ReduceOp.MAX)
+            values = [shard.join.bind(*each) for shard, *each in zip(shards, values, beside, strict=True)]
+            sent = zoo._nccl(shards[0].tell.bind(values[0]))
+            values = [values[0], *(s.hear.bind(v, sent) for s, v in zip(shards[1:], values[1:], strict=True))]
+        return MultiOutputNode([shard.end.bind(value) for shard, value in zip(shards, values, strict=True)])
+
+
+ZOO = {**load_zoo(), "collectives": collectives}
 
 
 def compute(actor: str, method: str, count: int, values: Sequence[Any]) -> Any:
@@ -136,9 +163,21 @@ def expected(name: str) -> list[list[np.ndarray]]:
                 arguments = [of[value] for value in operation.operands]
                 made = compute(operation.actor, operation.method, len(operation.results), arguments)
                 of.update(zip(operation.results, made if isinstance(made, tuple) else (made,), strict=True))
+            elif isinstance(operation, CollectiveOp):
+                brought = [of[value] for value in operation.operands]
+                of.update(zip(operation.results, _combined(operation, brought), strict=True))
             elif isinstance(operation, OutputOp):
                 executions.append([of[value] for value in operation.operands])
     return executions
+
+
+def _combined(operation: CollectiveOp, brought: Sequence[np.ndarray]) -> list[np.ndarray]:
+    if isinstance(operation, AllGatherOp):
+        return [gathered(brought)] * len(brought)
+    op = ReduceOp[operation.reduce.data.upper()]  # type: ignore[union-attr]
+    if isinstance(operation, AllReduceOp):
+        return [reduced(op)(brought)] * len(brought)
+    return [scattered(op, rank)(brought) for rank in range(len(brought))]
 
 
 def input_of(execution: int) -> np.ndarray:
@@ -173,6 +212,16 @@ class QueuedCommunicator:
         for peer in self._members:
             if peer != root:
                 self._device.send(array, peer)
+
+    def allgather(self, send_buf: AdversarialArray, recv_buf: AdversarialArray) -> None:
+        self._device.exchange(send_buf, recv_buf, self._members, gathered)
+
+    def allreduce(self, send_buf: AdversarialArray, recv_buf: AdversarialArray, op: ReduceOp) -> None:
+        self._device.exchange(send_buf, recv_buf, self._members, reduced(op))
+
+    def reducescatter(self, send_buf: AdversarialArray, recv_buf: AdversarialArray, op: ReduceOp) -> None:
+        rank = list(self._members).index(self._device.number)
+        self._device.exchange(send_buf, recv_buf, self._members, scattered(op, rank))
 
     def destroy(self) -> None: ...
 
@@ -247,7 +296,7 @@ class Machine:
             arena = _core.Arena.attach(self.arena.handle)  # mappings of its own, as in a process of its own
             steps = link(program, _instance(actor, program), arena, groups, device, endings=endings)
             if groups is not None:
-                groups.join(self.arena, rank + 1)
+                groups.join(self.arena, rank + 1, self.failures.append)
             for _ in range(EXECUTIONS):
                 for step in steps:
                     step()

@@ -12,6 +12,7 @@ from cgc.runtime.accelerators.crossing import Crossing
 from cgc.runtime.accelerators.lending import Borrower, Lender
 from cgc.runtime.accelerators.transfers import Arrival, Transfers
 from cgc.runtime.communicators.edges import Receiver
+from cgc.runtime.program import Collective
 from tests.runtime.accelerators.machine import ZOO, Machine, QueuedCommunicator, compiled, has_broadcasts, has_groups
 from tests.runtime.accelerators.test_transfers import (
     arrive_without_keeping,
@@ -31,6 +32,9 @@ BROADCASTING = [name for name in ZOO if has_broadcasts(name)]
 
 GROUPING = [name for name in ZOO if has_groups(name)]
 """Graphs in which messages cross, which are groups by default."""
+
+SHARING = [name for name in ZOO if name != "collectives"]
+"""Graphs whose actors may share a device: a communicator needs one for each."""
 
 pytestmark = pytest.mark.usefixtures("ray_session")  # the driver's half asks Ray whether it runs in an actor
 
@@ -77,7 +81,42 @@ def test_a_group_has_to_wait_for_what_it_sends(monkeypatch: pytest.MonkeyPatch) 
         run("all to all", False, MUTANT_SEEDS)
 
 
-@pytest.mark.parametrize("name", ZOO)
+def exchange_without_keeping(
+    self: Transfers, arrays: Any, start: Callable[[], Any], ready: Any = None
+) -> list[Arrival]:
+    self._collectives.wait_event(ready or self.accelerator.current_stream().record_event())
+    return exchange_without_waiting(self, arrays, start, ready)
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "mutant", "streams"),
+    [
+        (Transfers, "exchange", exchange_without_waiting, False),
+        (Transfers, "exchange", exchange_without_waiting, True),
+        (Transfers, "exchange", exchange_without_keeping, True),  # else the computation waits before it lets go
+        (Arrival, "wait", arrive_without_waiting, False),
+        (Arrival, "wait", arrive_without_waiting, True),
+        (Arrival, "wait", arrive_without_keeping, False),
+        (Arrival, "wait", arrive_without_keeping, True),
+    ],
+    ids=lambda part: getattr(part, "__name__", str(part)),
+)
+def test_each_wait_of_a_collective_is_needed(
+    owner: type, method: str, mutant: Callable[..., Any], streams: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, method, mutant)
+    with pytest.raises(AssertionError, match=r"collectives, seed \d+: \nArrays are not equal"):
+        run("collectives", streams, MUTANT_SEEDS)
+
+
+def test_collectives_are_on_streams_beside_calls() -> None:
+    programs = compiled("collectives", True).values()
+    operations = [each for program in programs for each in program.operations if isinstance(each, Collective)]
+    assert {each.kind for each in operations if each.stream is not None} >= {"allreduce", "allgather"}
+    assert all(each.communicator for each in operations)
+
+
+@pytest.mark.parametrize("name", SHARING)
 def test_numbers_are_right_where_all_share_a_device(name: str) -> None:
     channels = {c for program in compiled(name, False, lent=True).values() for c in program.channels}
     assert any(channel.returns for channel in channels)

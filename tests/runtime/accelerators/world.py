@@ -117,6 +117,7 @@ class World:
         self.streams: list[AdversarialStream] = []
         self.meetings: dict[tuple[int, int], tuple[deque[Meeting], deque[Meeting]]] = {}
         self.stopped = False
+        self.frozen = False
         self.violations: list[str] = []
         self._random = random.Random(seed)
         self._starved: set[int] = set()
@@ -154,6 +155,8 @@ class World:
 
     def step(self) -> bool:
         """Run one task of one stream; False if there is none that can run."""
+        if self.frozen:
+            return False
         if self._random.random() < 0.1:
             self._starved = {n for n in range(len(self.streams)) if self._random.random() < 0.5}
         ready = [n for n, stream in enumerate(self.streams) if self._is_ready(stream)]
