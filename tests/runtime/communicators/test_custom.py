@@ -35,12 +35,19 @@ def actors(ray_session: None) -> list[Any]:
 
 
 def edge(actors: list[Any], communicator: Any = None, *, overlap: bool = False, **hint: Any) -> Any:
-    """Driver → apply on the first → look on the second → driver, the middle edge over the communicator."""
+    """
+    Driver → apply on the first → look on the second → driver, the middle edge over the communicator.
+
+    With `overlap` there are calls to run beside the transfer, without which no stream would be used.
+    """
     first, second = actors
     transport = SocketCommunicator(actors) if communicator is None else communicator
     with InputNode() as inp:
         value = first.apply.bind(inp).with_tensor_transport(transport=transport, **hint)
-        return cgc.compile(second.look.bind(value), overlap_gpu_communication=overlap)
+        beside = [actor.idle.bind(inp) for actor in actors for _ in range(2 * overlap)]
+        graph = cgc.compile(second.look.bind(value, *beside), overlap_gpu_communication=overlap)
+    assert streams_of(graph) == overlap
+    return graph
 
 
 def collective(actors: list[Any], bind: Any, communicator: Any = None, *, overlap: bool = False, **options: Any) -> Any:
@@ -48,8 +55,15 @@ def collective(actors: list[Any], bind: Any, communicator: Any = None, *, overla
     with InputNode() as inp:
         parts = [actor.apply.bind(inp[rank]) for rank, actor in enumerate(actors)]
         results = bind(parts, transport=transport, **options)
-        dag = MultiOutputNode([actor.look.bind(part) for actor, part in zip(actors, results, strict=True)])
-    return cgc.compile(dag, overlap_gpu_communication=overlap)
+        beside = [[actor.idle.bind(inp[0]) for _ in range(2 * overlap)] for actor in actors]
+        looks = [actor.look.bind(part, *idle) for actor, part, idle in zip(actors, results, beside, strict=True)]
+        graph = cgc.compile(MultiOutputNode(looks), overlap_gpu_communication=overlap)
+    assert streams_of(graph) == overlap
+    return graph
+
+
+def streams_of(graph: Any) -> bool:
+    return any("on stream" in str(program) for program in graph.programs.values())
 
 
 def destroyed(actor: Any) -> list[int]:
@@ -163,6 +177,7 @@ def test_one_thread_at_a_time_uses_it(actors: list[Any], overlap: bool) -> None:
         back = [second.make.bind(each).with_tensor_transport(transport=communicator) for each in there]
         dag = MultiOutputNode([first.look.bind(each) for each in back] + [second.look.bind(each[1]) for each in sums])
     with cgc.compile(dag, overlap_gpu_communication=overlap) as graph:
+        assert streams_of(graph) == overlap
         pending = [
             graph.execute(*(lambda n=n, step=step: torch.full((n + 1,), step) for n in range(3))) for step in range(5)
         ]
