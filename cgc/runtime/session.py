@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 RayChannelError: type[Exception] = ray.exceptions.RayChannelError
 
 FAILURE_TIMEOUT = 4.5
-"""Seconds for a worker to hand over the traceback of a failure of cgc."""
+"""Seconds for a worker to hand over the traceback of a failure."""
 
 JOIN_POLL = 0.05
 """Seconds between two looks whether the graph has failed, while actors join communicators."""
@@ -303,6 +303,8 @@ class Session:
                 raise ray.exceptions.GetTimeoutError(
                     f"actor {member} did not join its communicators within {START_TIMEOUT:g} s"
                 )
+        if self.arena.closed is not None:  # whoever has left has been past RUNNING, or could not join
+            raise self.failure()
 
     def _on_death(self, number: int) -> None:
         self._dead.add(number)
@@ -343,10 +345,10 @@ class Session:
     def _worker_failure(self, member: Member) -> Exception:
         try:
             ref = ray_internals.call_on_actor(member.handle, worker.take_failure, self.graph)
-            text = ray.get(ref, timeout=FAILURE_TIMEOUT)
+            what, details = ray.get(ref, timeout=FAILURE_TIMEOUT)
         except Exception as error:
-            text = f"(its traceback cannot be had: {error})"
-        return RayChannelError(f"cgc failed in the worker of actor {member}:\n{text}")
+            what, details = worker.CGC_FAILED, f"(its traceback cannot be had: {error})"
+        return RayChannelError(f"{what} in the worker of actor {member}:\n{details}")
 
     def _wait_for_workers(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout

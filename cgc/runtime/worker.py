@@ -3,7 +3,7 @@ The worker side: an actor that takes part in a graph runs its program in a threa
 
 `start_worker` runs on the actor, beside its methods, so that normal calls keep working and one actor can serve many
 graphs. The thread ends when the graph's arena is closed: by the driver's teardown, by the death of the driver or of
-another actor, or by a failure of cgc, whose traceback the driver fetches with `take_failure`.
+another actor, or by a failure of cgc or of a communicator, whose traceback the driver fetches with `take_failure`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 DEATH_NEWS_TIMEOUT = 1.0
 """Seconds in which the driver tells who died, after a communicator has failed; then the failure itself is told."""
 
+CGC_FAILED = "cgc failed"
+"""What has failed, if it was no communicator."""
+
 MAX_KEPT_FAILURES = 16
 """Tracebacks of failed graphs that nobody fetched."""
 
@@ -41,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 _threads: dict[str, threading.Thread] = {}
-_failures: dict[str, str] = {}
+_failures: dict[str, tuple[str, str]] = {}
 _recorders: dict[str, Recorder] = {}
 
 
@@ -78,7 +81,7 @@ def start_worker(instance: Any, order: WorkerOrder) -> int:
     """
     graph = order.program.graph
     arena = _core.Arena.attach(order.arena)
-    groups = _groups(order)
+    groups = _groups(order, arena)
     writers: dict[str, _core.Writer] = {}
     recorder = Recorder(len(order.program.operations)) if order.measure else None
     noting = None if recorder is None else recorder.noting
@@ -101,10 +104,10 @@ def start_worker(instance: Any, order: WorkerOrder) -> int:
     return os.getpid()
 
 
-def take_failure(_instance: Any, graph: str) -> str:
-    """The traceback of the failure that closed the graph, or an empty string; asking forgets it."""
+def take_failure(_instance: Any, graph: str) -> tuple[str, str]:
+    """What has failed and so closed the graph, and the traceback, perhaps empty; asking forgets it."""
     with _lock:
-        return _failures.pop(graph, "")
+        return _failures.pop(graph, (CGC_FAILED, ""))
 
 
 def measurements(_instance: Any, graph: str) -> list[list[Sample]]:
@@ -132,12 +135,13 @@ def thread_of(graph: str) -> threading.Thread | None:
         return _threads.get(graph)
 
 
-def _groups(order: WorkerOrder) -> WorkerGroups | None:
+def _groups(order: WorkerOrder, arena: _core.Arena) -> WorkerGroups | None:
     if not order.groups and not any(isinstance(operation, Collective) for operation in order.program.operations):
         return None
     from cgc.runtime.communicators.groups import WorkerGroups
 
-    return WorkerGroups(order.groups, order.program.actor, base.find(order.program.device or "cpu"))
+    accelerator = base.find(order.program.device or "cpu")
+    return WorkerGroups(order.groups, order.program.actor, accelerator, lambda error: _fail(order, arena, error))
 
 
 def _serve(
@@ -159,7 +163,7 @@ def _serve(
             lambda: _ignore(arena.close(protocol.CLOSED_BY_DRIVER_DEATH, protocol.DRIVER_PARTICIPANT)),
         )
         if groups is not None:
-            groups.join(arena, participant, lambda error: _communicator_failed(graph, arena, order, error))
+            groups.join(arena, participant)
         arena.set_state(participant, protocol.STATE_RUNNING)
         home.enter()
         run = _recorders[graph].run if order.measure else _run
@@ -170,12 +174,8 @@ def _serve(
         logger.info("graph %s: the actor leaves: %s", graph, request)
         arena.close(protocol.CLOSED_BY_ACTOR_EXIT, participant)
         leaving_because = str(request)
-    except RayChannelError as error:
-        _communicator_failed(graph, arena, order, error)
-    except BaseException:
-        logger.exception("graph %s: cgc failed in the worker of @%s", graph, order.program.actor)
-        _keep_failure(graph, traceback.format_exc())
-        arena.close(protocol.CLOSED_BY_WORKER_FAILURE, participant)
+    except BaseException as error:
+        _fail(order, arena, error)
     finally:
         watcher.forget(watch)
         steps.clear()
@@ -188,6 +188,21 @@ def _serve(
         arena.set_state(participant, protocol.STATE_EXITED)
     if leaving_because:
         ray_internals.terminate_this_actor(leaving_because)
+
+
+def _fail(order: WorkerOrder, arena: _core.Arena, error: BaseException) -> None:
+    """End the graph because of what the actor's thread, or one of its streams, has raised."""
+    if isinstance(error, _core.ChannelClosed):
+        return
+    what, details = CGC_FAILED, "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    if isinstance(error, RayChannelError):
+        if _is_closed_within(arena, DEATH_NEWS_TIMEOUT):
+            return
+        what, details = getattr(error, "what", "a communicator failed"), getattr(error, "details", details)
+    graph, actor = order.program.graph, order.program.actor
+    logger.error("graph %s: %s in the worker of @%s", graph, what, actor, exc_info=error)
+    _keep_failure(graph, what, details)
+    arena.close(protocol.CLOSED_BY_WORKER_FAILURE, order.participant)
 
 
 def _run(steps: list[Step], progress: memoryview) -> None:
@@ -214,15 +229,6 @@ def _finish(graph: str, endings: list[Step]) -> None:
     endings.clear()
 
 
-def _communicator_failed(graph: str, arena: _core.Arena, order: WorkerOrder, error: Exception) -> None:
-    """End the graph, unless a peer has died, of which the driver is about to tell: then that is why it failed."""
-    if _is_closed_within(arena, DEATH_NEWS_TIMEOUT):
-        return
-    logger.error("graph %s: a communicator of @%s failed", graph, order.program.actor, exc_info=error)
-    _keep_failure(graph, "".join(traceback.format_exception(error)))
-    arena.close(protocol.CLOSED_BY_WORKER_FAILURE, order.participant)
-
-
 def _is_closed_within(arena: _core.Arena, timeout: float) -> bool:
     """Wait for somebody else to close the arena: after a peer's death a communicator fails before the driver knows."""
     deadline = time.monotonic() + timeout
@@ -231,11 +237,11 @@ def _is_closed_within(arena: _core.Arena, timeout: float) -> bool:
     return arena.closed is not None
 
 
-def _keep_failure(graph: str, text: str) -> None:
+def _keep_failure(graph: str, what: str, details: str) -> None:
     with _lock:
         while len(_failures) >= MAX_KEPT_FAILURES:
             _failures.pop(next(iter(_failures)))
-        _failures[graph] = text
+        _failures[graph] = what, details
 
 
 def _ignore(_: object) -> None:

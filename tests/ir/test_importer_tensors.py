@@ -41,6 +41,24 @@ def test_hints_of_devices_flags_inputs_and_results():
     assert " : !cgc.object, !cgc.tensor<gpu, via auto, static, direct>" in text
 
 
+@pytest.mark.parametrize(("transport", "via"), HINTS.items())
+def test_hints_of_attributes_and_items_of_the_input(transport, via):
+    a = abstract_actor(Stage)
+    with InputNode() as inp:
+        attribute, item = inp.x.with_tensor_transport(transport), inp[0].with_tensor_transport(transport)
+        dag = MultiOutputNode([a.fwd.bind(attribute), a.fwd.bind(item), a.fwd.bind(inp.y)])
+    assert body(import_graph(dag)) == expected(f"""
+        %0 = cgc.input
+        %1 = cgc.input_attr %0 attr "x" : !cgc.tensor<{via}>
+        %2 = cgc.input_attr %0[0] : !cgc.tensor<{via}>
+        %3 = cgc.call @Stage_0::@fwd(%1)
+        %4 = cgc.call @Stage_0::@fwd(%2)
+        %5 = cgc.input_attr %0 attr "y"
+        %6 = cgc.call @Stage_0::@fwd(%5)
+        cgc.output [%3, %4, %6]
+    """)
+
+
 class LocalCommunicator(Communicator):
     """A communicator of the user; only its identity matters here."""
 

@@ -14,7 +14,6 @@ error or a difference is the result of all, and if all have brought the same new
 from __future__ import annotations
 
 import struct
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from cgc.runtime.accelerators.interface import Event
 from cgc.runtime.accelerators.transfers import Arrival
 from cgc.runtime.communicators import tensors
 from cgc.runtime.communicators.contribution import Contribution, Contributor
+from cgc.runtime.communicators.custom import NotImplementedHereError
 from cgc.runtime.communicators.edges import SILENT_AFTER
 from cgc.runtime.communicators.groups import Group
 from cgc.runtime.communicators.ownership import is_only_here
@@ -169,12 +169,9 @@ class Participant:
         plain = [self._group.accelerator.contiguous(value) for value in values]
         try:
             return self._run(plain, ready, in_place)
-        except NotImplementedError as error:
-            if not _was_raised_by(self._group.communicator, error):
-                raise
+        except NotImplementedHereError as error:
             # The participants' communicators are of one class: all of them come here, and nothing was sent.
-            told = f"{type(self._group.communicator).__name__} does not implement it"
-            return [self._contributor.error(NotImplementedError, told)] * len(values)
+            return [self._contributor.error(NotImplementedError, str(error))] * len(values)
 
     def _run(self, values: Sequence[Any], ready: Event | None, in_place: bool) -> Sequence[Any]:
         transfers = self._group.transfers
@@ -212,9 +209,3 @@ class Participant:
 def arrived(results: Sequence[Any]) -> Sequence[Any]:
     """The results of a collective, for use on the current stream."""
     return [result.wait() if isinstance(result, Arrival) else result for result in results]
-
-
-def _was_raised_by(communicator: object, error: Exception) -> bool:
-    """Whether a method of the communicator itself has raised the error, rather than what it called."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return frames[-1].f_locals.get("self") is communicator

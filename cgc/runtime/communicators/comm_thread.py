@@ -14,7 +14,9 @@ Task = Callable[[], Any]
 class CommunicationThread:
     """Runs one task after the other. A daemon: a task that never ends does not keep the process alive."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_failure: Callable[[BaseException], None] | None = None) -> None:
+        """`on_failure` hears what a task raises, besides who waits for the task: perhaps nobody does."""
+        self._on_failure = on_failure
         self._tasks: SimpleQueue[tuple[Task, Future[Any]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -44,4 +46,6 @@ class CommunicationThread:
                 future.set_result(task())
             except BaseException as error:
                 future.set_exception(error)
+                if self._on_failure is not None:
+                    self._on_failure(error)
             del item, task, future  # else the last task's tensors live until the next one comes

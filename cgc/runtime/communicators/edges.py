@@ -400,7 +400,7 @@ def _send_all_to(group: Group, values: Sequence[Any], peer: int, ready: Event | 
     start: Callable[..., Any] | None = getattr(communicator, "start_send", None)
     if start is None:
         for value in values:
-            communicator.send(value.detach().contiguous(), peer)
+            communicator.send(group.accelerator.contiguous(value.detach()), peer)
         return
     for pending in [start(value, peer) for value in values]:
         pending.wait()

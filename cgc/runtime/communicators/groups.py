@@ -10,7 +10,7 @@ what is queued on a device may never run.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,12 @@ from cgc.runtime.accelerators import base
 from cgc.runtime.accelerators.interface import Accelerator, Event
 from cgc.runtime.accelerators.transfers import Transfers
 from cgc.runtime.communicators.comm_thread import CommunicationThread
+from cgc.runtime.communicators.custom import CustomCommunicator, is_custom, lacks
 from cgc.runtime.communicators.gloo import GlooCommunicator
 from cgc.runtime.communicators.registry import REGISTRY
-from cgc.runtime.program import CommunicatorSpec, Program
+from cgc.runtime.lost_values import ValueNames, on_actor
+from cgc.runtime.program import Collective, CommunicatorSpec, Program, Write
+from cgc.runtime.program import Group as Together
 
 if TYPE_CHECKING:
     from cgc.runtime.communicators.landing import LandingPool
@@ -34,11 +37,14 @@ if TYPE_CHECKING:
 GUARD_INTERVAL = 0.05
 """Seconds after which whoever is inside a communicator hears of the end of the graph, and the graph of its failure."""
 
-Failed = Callable[[Exception], None]
+Failed = Callable[[BaseException], None]
 """Is told, in any thread, why a communicator has failed."""
 
 STREAM_STOP_TIMEOUT = 5.0
 """Seconds; a stream's thread ends at once when the graph has ended."""
+
+METHODS = {"allreduce": "allreduce", "allgather": "allgather", "reduce_scatter": "reducescatter"}
+"""What collectives are called in Ray's interface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ def plan_groups(
     for name, spec in sorted(specs.items()):
         key = f"{programs[0].graph}/{name}"
         custom = spec.kind == "custom"
+        if custom:
+            _check_methods(spec, programs)
         order = _custom_order(key, spec, actors) if custom else _own_order(key, spec, actors, devices)
         for symbol in order.ranks:
             plan.setdefault(symbol, {})[name] = order
@@ -84,6 +92,7 @@ class Group:
 
     Attributes:
         accelerator: Where the tensors that it moves are: the actor's own, or the host.
+        is_custom: Whether nothing is known of it but that it has Ray's interface: then one thread uses it at a time.
         is_interruptible: Whether its operations are woken by `abort`.
         may_wait_unheard: Whether they may wait for hours too, so that an actor can enter them before it knows that its
             peers will: a time-out would run meanwhile.
@@ -95,6 +104,7 @@ class Group:
         "accelerator",
         "actor",
         "communicator",
+        "is_custom",
         "is_interruptible",
         "may_wait_unheard",
         "own_rank",
@@ -107,6 +117,7 @@ class Group:
         self.ranks = order.ranks
         self.own_rank = order.ranks[actor]
         self.communicator: Any = None
+        self.is_custom = is_custom(order.communicator)
         self.is_interruptible = isinstance(order.communicator, GlooCommunicator)
         self.may_wait_unheard = self.is_interruptible and order.communicator.timeout is None
         self.accelerator = base.find("cpu") if self.is_interruptible else accelerator
@@ -160,11 +171,21 @@ class WorkerGroups:
         landing: Memory for what arrives on the host.
     """
 
-    def __init__(self, orders: Mapping[str, JoinOrder], actor: str, accelerator: Accelerator) -> None:
-        """`accelerator` is the actor's own, or the host."""
+    def __init__(
+        self,
+        orders: Mapping[str, JoinOrder],
+        actor: str,
+        accelerator: Accelerator,
+        on_failure: Failed,
+    ) -> None:
+        """
+        `accelerator` is the actor's own, or the host; `on_failure` hears what the streams' tasks raise, and once what a
+        communicator's `check` does.
+        """
         from cgc.runtime.communicators.landing import LandingPool  # needs torch, which a driver need not have
 
         self._orders = orders
+        self._on_failure = on_failure
         self.landing = LandingPool()
         self.groups = {name: Group(order, actor, accelerator, self.landing) for name, order in orders.items()}
         self._acquired: list[str] = []
@@ -173,7 +194,7 @@ class WorkerGroups:
     def stream(self, number: int) -> CommunicationThread:
         """The thread that is this actor's stream of that number."""
         if number not in self._streams:
-            self._streams[number] = CommunicationThread(f"cgc-stream-{number}")
+            self._streams[number] = CommunicationThread(f"cgc-stream-{number}", self._on_failure)
         return self._streams[number]
 
     def check(self) -> None:
@@ -186,19 +207,20 @@ class WorkerGroups:
         """Whether only `check` tells of failures: a communicator that waits for its operations raises instead."""
         return any(group.transfers is not None for group in self.groups.values())
 
-    def join(self, arena: _core.Arena, participant: int, failed: Failed) -> None:
+    def join(self, arena: _core.Arena, participant: int) -> None:
         """
-        Join them all, and start the guard, which calls `failed` once if `check` raises. Blocks until all have joined.
+        Join them all, and start the guard. Blocks until all have joined.
 
         Raises what a communicator's `initialize` raises; then `leave` is still needed.
         """
         if not self._orders:
             return
-        guard = _Guard(arena, self.groups, {name: order.key for name, order in self._orders.items()}, failed)
+        guard = _Guard(arena, self.groups, {name: order.key for name, order in self._orders.items()}, self._on_failure)
         threading.Thread(target=guard.run, args=(participant,), name="cgc-guard", daemon=True).start()
         for name, order in self._orders.items():
             group = self.groups[name]
-            group.communicator = REGISTRY.acquire(order.key, order.communicator, group.own_rank)
+            joining: Any = CustomCommunicator(order.communicator) if group.is_custom else order.communicator
+            group.communicator = REGISTRY.acquire(order.key, joining, group.own_rank)
             self._acquired.append(order.key)
 
     def leave(self) -> None:
@@ -263,13 +285,46 @@ def _own_order(
     return JoinOrder(key, communicator, {symbol: rank for rank, symbol in enumerate(spec.actors)})
 
 
+def _check_methods(spec: CommunicatorSpec, programs: Sequence[Program]) -> None:
+    """Raise `ValueError` if a user's communicator lacks a method of Ray's interface that the graph will call."""
+    communicator: Any = spec.custom
+    if not is_custom(communicator):
+        return
+    for user, methods in _uses(spec, programs):
+        for method in methods:
+            if lacks(communicator, method):
+                raise ValueError(
+                    f"{user} needs {' and '.join(methods)} of the communicator {type(communicator).__name__}, which"
+                    f" does not implement {method}: override it, or use another transport"
+                )
+
+
+def _uses(spec: CommunicatorSpec, programs: Sequence[Program]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What uses a communicator, for a message, and the methods that it needs."""
+    for program in programs:
+        names = ValueNames(program)
+        through = {channel.name for channel in program.channels if channel.communicator == spec.name}
+        operations = [
+            part for each in program.operations for part in (each.operations if isinstance(each, Together) else (each,))
+        ]
+        for operation in operations:
+            if isinstance(operation, Write) and operation.channel in through:
+                yield f"the result of {names.of(operation.values[0], operation)}", ("send", "recv")
+            elif isinstance(operation, Collective) and operation.communicator == spec.name:
+                yield f"{operation.kind}{on_actor(operation, program.actor)}", (METHODS[operation.kind],)
+
+
 def _custom_order(key: str, spec: CommunicatorSpec, actors: Mapping[str, ray.actor.ActorHandle]) -> JoinOrder:
     """The ranks that the user's communicator gives to the graph's actors, all of which have to join it."""
     communicator: Any = spec.custom
     what = f"the communicator {type(communicator).__name__}"
     symbol_of = {ray_internals.actor_id(handle): symbol for symbol, handle in actors.items()}
     ranks: dict[str, int] = {}
-    for handle in communicator.get_actor_handles():
+    handles = list(communicator.get_actor_handles())
+    strange = [handle for handle in handles if not isinstance(handle, ray.actor.ActorHandle)]
+    if strange:
+        raise ValueError(f"{what} has {strange[0]!r} among its actors, which is no actor handle")
+    for handle in handles:
         symbol = symbol_of.get(ray_internals.actor_id(handle))
         if symbol is None:
             raise ValueError(
@@ -283,7 +338,7 @@ def _custom_order(key: str, spec: CommunicatorSpec, actors: Mapping[str, ray.act
                 f"{what} is the transport of a tensor of @{symbol}, which does not belong to it: the passed-in "
                 "communicator must include all of the actors"
             )
-    if sorted(ranks.values()) != list(range(len(ranks))):
+    if set(ranks.values()) != set(range(len(ranks))):
         raise ValueError(f"{what} must give its {len(ranks)} actors the ranks from 0 on, and gives {ranks}")
     if isinstance(communicator, GlooCommunicator):
         communicator = communicator.renewed()

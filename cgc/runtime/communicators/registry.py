@@ -28,6 +28,7 @@ class _Entry:
     joined: bool = False
     broken: str = ""
     destroyed: bool = False
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 class CommunicatorRegistry:
@@ -69,7 +70,9 @@ class CommunicatorRegistry:
             if entry.users > 0:
                 return
             del self._entries[key]
-        if not entry.destroyed:
+        if entry.destroyed:
+            entry.ended.wait(DESTROY_TIMEOUT_S)  # who is told that this process has left may use its addresses again
+        else:
             _end(entry.communicator.destroy)
 
     def abort(self, key: str, reason: str) -> None:
@@ -83,9 +86,10 @@ class CommunicatorRegistry:
             if entry is None or entry.broken:
                 return
             entry.broken = reason
-        abort = getattr(entry.communicator, "abort", None)
-        entry.destroyed = abort is None
+            abort = getattr(entry.communicator, "abort", None)
+            entry.destroyed = abort is None
         _end(entry.communicator.destroy if abort is None else lambda: abort(reason))
+        entry.ended.set()
 
     @property
     def keys(self) -> tuple[str, ...]:

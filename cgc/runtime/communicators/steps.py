@@ -9,7 +9,7 @@ sent on a stream must not be written in place.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -41,6 +41,7 @@ class TensorLinks:
         self._names = ValueNames(program)
         self._agreements: dict[tuple[str, ...], Agreement] = {}
         self._rings: dict[tuple[str, ...], Rings] = {}
+        self._has_streams = any(getattr(operation, "stream", None) is not None for operation in program.operations)
 
     def link(self, operation: Operation) -> Step | None:
         """The step of a collective, or of an operation that uses a communicator; None for any other."""
@@ -60,6 +61,7 @@ class TensorLinks:
 
     def _read(self, operation: Read) -> Step:
         registers, target, receive = self._registers, operation.into[0], self._receiver(operation).receive
+        receive = self._in_turn(self._channels[operation.channel].communicator, receive)
 
         def step() -> None:
             registers[target] = receive()
@@ -89,10 +91,18 @@ class TensorLinks:
         The thread that is a stream of this actor.
 
         Where operations are queued on a device, one thread queues them all: a communicator needs one order, that of the
-        program, and nothing but a header is waited for.
+        program, and nothing but a header is waited for. One thread also has all operations of users' communicators,
+        which need not be made for several; the programs are projections of one order, so it waits for nothing later.
         """
-        queues = communicator != "" and self._groups[communicator].transfers is not None
-        return self._stream(0 if queues else number)
+        group = self._groups[communicator] if communicator else None
+        return self._stream(0 if group is not None and (group.is_custom or group.transfers is not None) else number)
+
+    def _in_turn(self, communicator: str, act: Callable[..., Any]) -> Callable[..., Any]:
+        """`act`, on the stream's thread where that uses the same communicator, and nobody says that two threads may."""
+        if not self._has_streams or not communicator or not self._groups[communicator].is_custom:
+            return act
+        stream = self._stream_of(communicator, 0)
+        return lambda *arguments: stream.submit(partial(act, *arguments)).result()
 
     def _receiver(self, operation: Read | ReadStart) -> Receiver:
         channel = self._channels[operation.channel]
@@ -108,13 +118,14 @@ class TensorLinks:
     def _group(self, operation: Group) -> Step:
         parts = operation.operations
         ends = [self._sender(part) if isinstance(part, Write) else self._receiver(part) for part in parts]
-        exchange = Exchange(self._groups[self._channels[parts[0].channel].communicator], ends)
+        communicator = self._channels[parts[0].channel].communicator
+        run = self._in_turn(communicator, Exchange(self._groups[communicator], ends).run)
         sources = [part.values[0] for part in parts if isinstance(part, Write)]
         targets = [part.into[0] for part in parts if isinstance(part, Read)]
         registers, drop = self._registers, operation.drop
 
         def step() -> None:
-            received = exchange.run([registers[source] for source in sources])
+            received = run([registers[source] for source in sources])
             for register in drop:
                 registers[register] = None
             for register, value in zip(targets, received, strict=True):
@@ -125,9 +136,10 @@ class TensorLinks:
     def _write(self, operation: Write) -> Step:
         channel, sender = self._channels[operation.channel], self._sender(operation)
         registers, source, drop, send = self._registers, operation.values[0], operation.drop, sender.send
+        send_now = self._in_turn(channel.communicator, send)
 
         def step() -> None:
-            send(registers[source])
+            send_now(registers[source])
             for register in drop:
                 registers[register] = None
 
@@ -148,13 +160,14 @@ class TensorLinks:
 
     def _collective(self, operation: Collective) -> Step:
         participant = self._participant(operation)
+        take_part = self._in_turn(operation.communicator, participant.take_part)
         registers, sources, targets, drop = self._registers, operation.values, operation.into, operation.drop
 
         def step() -> None:
             values = [registers[source] for source in sources]
             for register in drop:
                 registers[register] = None  # before: what nobody else has, the reduction may write to
-            results = participant.take_part(values)
+            results = take_part(values)
             for register, result in zip(targets, results, strict=True):
                 registers[register] = result
 

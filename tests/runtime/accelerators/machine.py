@@ -290,13 +290,13 @@ class Machine:
             )
             for spec in program.communicators
         }
-        groups = WorkerGroups(orders, actor, device) if orders else None
+        groups = WorkerGroups(orders, actor, device, self._note_failure) if orders else None
         endings: list[Callable[[], None]] = []
         try:
             arena = _core.Arena.attach(self.arena.handle)  # mappings of its own, as in a process of its own
             steps = link(program, _instance(actor, program), arena, groups, device, endings=endings)
             if groups is not None:
-                groups.join(self.arena, rank + 1, self.failures.append)
+                groups.join(self.arena, rank + 1)
             for _ in range(EXECUTIONS):
                 for step in steps:
                     step()
@@ -312,6 +312,10 @@ class Machine:
             for end in endings:
                 end()
             self.arena.set_state(rank + 1, protocol.STATE_EXITED)
+
+    def _note_failure(self, error: BaseException) -> None:
+        if not isinstance(error, _core.ChannelClosed):
+            self.failures.append(error)
 
 
 def _instance(actor: str, program: Program) -> Any:

@@ -216,6 +216,32 @@ def test_the_driver_is_in_no_communicator(actors: list[Any]) -> None:
         cgc.compile(dag)
 
 
+def of_inputs(actors: list[Any], transport: str) -> Any:
+    with InputNode() as inp:
+        parts = [part.with_tensor_transport(transport) for part in (inp[0], inp.x)]
+        return MultiOutputNode([actor.look.bind(part) for actor, part in zip(actors, parts, strict=True)])
+
+
+@pytest.mark.parametrize("transport", ["shm", "auto"])
+def test_parts_of_the_input_have_hints_of_their_own(actors: list[Any], transport: str) -> None:
+    with cgc.compile(of_inputs(actors, transport)) as graph:
+        for number in range(3):
+            item, attribute = torch.full((2,), number), torch.full((3, 1), number)
+            assert ray.get(graph.execute(item, x=attribute)) == [told(item), told(attribute)]
+
+
+@pytest.mark.parametrize("default", ["create", "gloo"])
+@pytest.mark.parametrize("transport", ["nccl", "accelerator"])
+def test_parts_of_the_input_cannot_go_through_a_communicator(actors: list[Any], transport: str, default: str) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"the input \(test_graphs.py:\d+\) cannot go from driver to Actor_0 via \w+: the driver is in no",
+    ) as error:
+        cgc.compile(of_inputs(actors, transport), default_communicator=default)
+    assert "communicator (DAG inputs cannot be" in str(error.value)
+    assert "use transport 'shm' for values that the driver sends" in str(error.value)
+
+
 def test_streams_change_when_and_not_what(actors: list[Any]) -> None:
     first, second = actors
     communicator = GlooCommunicator(actors)

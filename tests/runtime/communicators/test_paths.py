@@ -16,6 +16,7 @@ from ray.experimental.collective import allreduce
 import cgc
 from cgc.runtime.communicators.gloo import GlooCommunicator
 from cgc.runtime.communicators.nccl import NcclCommunicator
+from tests.runtime.communicators.socket_communicator import SocketCommunicator
 from tests.runtime.communicators.told_actors import WAYS
 
 DEADLINE = 120.0
@@ -41,7 +42,16 @@ PATHS: dict[str, Callable[[list[Any]], dict[str, Any] | None]] = {
     "shm on the host": lambda actors: {"transport": "shm", "device": "cpu"},
     "gloo": lambda actors: {"transport": GlooCommunicator(actors)},
     "gloo, static": lambda actors: {"transport": GlooCommunicator(actors), "_static_shape": True},
+    "gloo, direct": lambda actors: {"transport": GlooCommunicator(actors), "_direct_return": True},
+    "gloo, static and direct": lambda actors: {
+        "transport": GlooCommunicator(actors),
+        "_static_shape": True,
+        "_direct_return": True,
+    },
+    "gloo, streams": lambda actors: {"transport": GlooCommunicator(actors)},
+    "custom": lambda actors: {"transport": SocketCommunicator(actors)},
 }
+ALL_WAYS: dict[str, Callable[[list[Any]], Any]] = {**WAYS, "custom": SocketCommunicator}
 
 
 @dataclasses.dataclass
@@ -75,6 +85,11 @@ def as_numpy(value: torch.Tensor) -> np.ndarray:
 
 @ray.remote(num_cpus=0)
 class Peer:
+    """What checks a value may get more, from calls beside it."""
+
+    def idle(self, value: Any) -> None:
+        """For streams: something to do beside a transfer."""
+
     def zoo_of_tensors(self, seed: int) -> dict[str, Any]:
         """Each dtype in each form, in each kind of container."""
         return {
@@ -88,7 +103,7 @@ class Peer:
             for dtype in DTYPES
         }
 
-    def check_zoo(self, value: dict[str, Any], seed: int) -> int:
+    def check_zoo(self, value: dict[str, Any], seed: int, *beside: None) -> int:
         for dtype in DTYPES:
             right = numbers(dtype, 12, seed)
             batch = value[str(dtype)]
@@ -104,17 +119,30 @@ class Peer:
             assert rest["text"] == "beside"
         return len(value)
 
+    def twins(self, seed: int) -> Any:
+        """One tensor in three places, and another one that has the same memory."""
+        shared = tensor(torch.float32, 12, seed)
+        return Batch([shared, shared], {"again": shared, "view": shared[:3]})
+
+    def check_twins(self, value: Any, seed: int, *beside: None) -> int:
+        first, second = value.inputs
+        assert second is first
+        assert value.extra["again"] is first
+        np.testing.assert_array_equal(as_numpy(first), numbers(torch.float32, 12, seed))
+        np.testing.assert_array_equal(as_numpy(value.extra["view"]), numbers(torch.float32, 12, seed)[:3])
+        return seed
+
     def octets(self, size: int, seed: int) -> torch.Tensor:
         return torch.from_numpy(octets(size, seed))
 
-    def check_octets(self, value: torch.Tensor, size: int, seed: int) -> int:
+    def check_octets(self, value: torch.Tensor, size: int, seed: int, *beside: None) -> int:
         assert np.array_equal(value.numpy(), octets(size, seed))
         return int(value.numel())
 
     def leaf(self, value: float) -> torch.Tensor:
         return torch.full((3,), value, requires_grad=True)
 
-    def gradient(self, leaf: torch.Tensor) -> list[float]:
+    def gradient(self, leaf: torch.Tensor, *arguments: Any) -> list[float]:
         assert leaf.is_leaf
         (leaf * leaf).sum().backward()
         gradient: list[float] = leaf.grad.tolist()
@@ -142,62 +170,87 @@ def peers(ray_session: None) -> list[Any]:
     return [Peer.remote() for _ in range(2)]
 
 
-@pytest.fixture(params=PATHS)
-def hint(request: pytest.FixtureRequest, peers: list[Any]) -> dict[str, Any] | None:
-    return PATHS[request.param](peers)
+@pytest.fixture(params=[path for path in PATHS if "direct" not in path])
+def path(request: pytest.FixtureRequest) -> str:
+    """For values of any kind."""
+    name: str = request.param
+    return name
 
 
-def edge(peers: list[Any], make: str, take: str, hint: dict[str, Any] | None, inputs: int = 2) -> Any:
-    """Driver → `make` on the first → `take` on the second, which also gets the inputs → driver."""
+def edge_by(path: str, peers: list[Any], make: str, take: str, inputs: int = 2) -> Any:
+    graph = edge(peers, make, take, PATHS[path](peers), inputs, streams="streams" in path)
+    assert ("on stream" in str(graph.programs["Peer_0"])) == ("streams" in path)
+    return graph
+
+
+def edge(
+    peers: list[Any], make: str, take: str, hint: dict[str, Any] | None, inputs: int = 2, streams: bool = False
+) -> Any:
+    """
+    Driver → `make` on the first → `take` on the second, which also gets the inputs → driver.
+
+    With `streams` there are calls to run beside the transfer, without which none would be used.
+    """
     first, second = peers
     with InputNode() as inp:
         given = [inp[number] for number in range(inputs)]
         made = getattr(first, make).bind(*given)
         if hint is not None:
             made = made.with_tensor_transport(**hint)
-        return cgc.compile(getattr(second, take).bind(made, *given))
+        beside = [peer.idle.bind(inp[0]) for peer in peers for _ in range(2 * streams)]
+        dag = getattr(second, take).bind(made, *given, *beside)
+        return cgc.compile(dag, overlap_gpu_communication=streams)
 
 
-def test_every_dtype_and_form_anywhere_in_a_value(peers: list[Any], hint: dict[str, Any] | None) -> None:
-    with edge(peers, "zoo_of_tensors", "check_zoo", hint, inputs=1) as graph:
+def test_every_dtype_and_form_anywhere_in_a_value(peers: list[Any], path: str) -> None:
+    with edge_by(path, peers, "zoo_of_tensors", "check_zoo", inputs=1) as graph:
         for seed in range(3):
             assert ray.get(graph.execute(seed), timeout=DEADLINE) == len(DTYPES)
 
 
+def test_a_tensor_that_appears_twice_arrives_as_one(peers: list[Any], path: str) -> None:
+    with edge_by(path, peers, "twins", "check_twins", inputs=1) as graph:
+        for seed in range(3):
+            assert ray.get(graph.execute(seed), timeout=DEADLINE) == seed
+
+
 @pytest.mark.parametrize("path", [path for path in PATHS if "static" not in path])
 def test_every_size(peers: list[Any], path: str) -> None:
-    with edge(peers, "octets", "check_octets", PATHS[path](peers)) as graph:
+    with edge_by(path, peers, "octets", "check_octets") as graph:
         for seed in range(2):
             refs = [graph.execute(size, seed) for size in SIZES]
             assert [ray.get(ref, timeout=DEADLINE) for ref in refs] == SIZES
 
 
+@pytest.mark.parametrize("path", ["gloo, static", "gloo, static and direct"])
+@pytest.mark.parametrize("size", [SIZES[0], SIZES[4], SIZES[-1]])
+def test_sizes_that_stay(peers: list[Any], path: str, size: int) -> None:
+    with edge_by(path, peers, "octets", "check_octets") as graph:
+        refs = [graph.execute(size, seed) for seed in range(4)]
+        assert [ray.get(ref, timeout=DEADLINE) for ref in refs] == [size] * 4
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("path", ["no hint", "gloo, static"])
+@pytest.mark.parametrize("path", ["no hint", "gloo, static", "gloo, static and direct", "custom"])
 @pytest.mark.parametrize("size", LARGE)
 def test_large_tensors(peers: list[Any], path: str, size: int) -> None:
-    with edge(peers, "octets", "check_octets", PATHS[path](peers)) as graph:
+    with edge_by(path, peers, "octets", "check_octets") as graph:
         for seed in range(2):
             assert ray.get(graph.execute(size, seed), timeout=DEADLINE) == size
 
 
-def test_a_leaf_arrives_as_a_leaf_that_collects_gradients(peers: list[Any], hint: dict[str, Any] | None) -> None:
-    first, second = peers
-    with InputNode() as inp:
-        made = first.leaf.bind(inp)
-        if hint is not None:
-            made = made.with_tensor_transport(**hint)
-        dag = second.gradient.bind(made)
-    with cgc.compile(dag) as graph:
+@pytest.mark.parametrize("path", PATHS)
+def test_a_leaf_arrives_as_a_leaf_that_collects_gradients(peers: list[Any], path: str) -> None:
+    with edge_by(path, peers, "leaf", "gradient", inputs=1) as graph:
         for value in (1.0, 2.0):
             assert ray.get(graph.execute(value), timeout=DEADLINE) == [2 * value] * 3
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ALL_WAYS)
 def test_a_sum_over_actors_in_every_dtype(peers: list[Any], way: str) -> None:
     with InputNode() as inp:
         parts = [peer.part.bind(inp[0], inp[1 + rank]) for rank, peer in enumerate(peers)]
-        sums = allreduce.bind(parts, transport=WAYS[way](peers))
+        sums = allreduce.bind(parts, transport=ALL_WAYS[way](peers))
         dag = MultiOutputNode([peer.show.bind(total) for peer, total in zip(peers, sums, strict=True)])
     with cgc.compile(dag) as graph:
         for dtype in DTYPES:

@@ -38,9 +38,16 @@ class Actor:
     def make(self, value: Any) -> Any:
         return value
 
-    def look(self, value: Any) -> Any:
-        """The value as the driver can compare it."""
+    def look(self, value: Any, *beside: Any) -> Any:
+        """The value as the driver can compare it, and nothing of what was made beside it."""
         return told(value)
+
+    def idle(self, value: Any) -> None:
+        """Something to do beside communication."""
+
+    def sample(self, value: torch.Tensor) -> tuple[float, int]:
+        """The last element of a large tensor, and how many it has."""
+        return value[-1].item(), value.numel()
 
     def hide(self, module: str) -> None:
         """Let it be as if a library were not installed."""
