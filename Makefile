@@ -37,7 +37,7 @@ test-parity: build ## hold the tests of tests/parity to Ray's own implementation
 test-ray-versions: build ## run the tests that depend on Ray with each supported version, each in build/ray-VERSION
 	@$(BIN)/python tools/ray_versions.py -- -q $(IN_PARALLEL) $(PYTEST_ARGS)
 
-bench: build ## run all benchmarks (BENCH_ARGS=--quick for a short run)
+bench: build ## run the benchmarks without tensors (BENCH_ARGS=--quick for a short run)
 	@$(BIN)/python tools/bench/latency.py $(BENCH_ARGS)
 	@$(BIN)/python tools/bench/shm_queue.py $(BENCH_ARGS)
 	@$(BIN)/python tools/bench/compile_time.py $(BENCH_ARGS)

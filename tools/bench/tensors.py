@@ -4,7 +4,7 @@ Measures tensors between two actors: through shared memory and gloo, against mem
     python -m tools.bench.tensors [--quick] [--case NAME]... [--size BYTES]... [--json FILE]
 
 All times are taken inside the actors, so that the driver does not count. A round of cgc and one of what it is compared
-with are a pair (`paired.py`); both do the same with memory (`tensor_peers.py`). Prints Markdown. About nine minutes;
+with are a pair (`paired.py`); both do the same with memory (`tensor_peers.py`). Prints Markdown. About twenty minutes;
 needs PyTorch, no GPU.
 """
 
