@@ -108,10 +108,17 @@ def _has_names(tensor: torch.Tensor) -> bool:
     return any(getattr(tensor, "names", ()))  # torch 2.13 has no named tensors any more
 
 
+def plain(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor's values without gradient and lazy conjugation: itself where there is none."""
+    if not tensor.requires_grad and not tensor.is_conj() and not tensor.is_neg():
+        return tensor
+    return tensor.detach().resolve_conj().resolve_neg()
+
+
 def _octets(tensor: torch.Tensor) -> Any:
     """The data of a tensor as a NumPy array of bytes, which every dtype can be seen as; a copy if not contiguous."""
-    plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
-    return plain.reshape(-1).view(torch.uint8).numpy() if plain.numel() else b""
+    flat = plain(tensor).contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy() if flat.numel() else b""
 
 
 serialization.EXACT_ENCODERS[torch.Tensor] = encode_tensor

@@ -331,20 +331,24 @@ class Graph:
         """For each output the digest of its token, or the tag of the fault that it has to report."""
         values: dict[tuple[int, int], int | str] = {(-1, part): execution * 8 + part for part in range(self.parts or 1)}
         for call in self.calls:
-            if call.meets and (call.number, 0) in values:
-                continue
-            result = _result(execution, plan, call, values)
             if call.meets:
-                given = [_result(execution, plan, each, values) for each in self.meeting]
-                bad = next((each for each in given if isinstance(each, str)), None)
-                total = sum(each for each in given if isinstance(each, int)) % (1 << 32)
-                for each in self.meeting:
-                    values[each.number, 0] = bad or combine(each.number, [total])
+                if (call.number, 0) not in values:
+                    self._expect_meeting(execution, plan, values)
                 continue
-            values[call.number, 0] = result
+            result = values[call.number, 0] = _result(execution, plan, call, values)
             if call.forks:
                 values[call.number, 1] = result if isinstance(result, str) else combine(call.number, [result])
         return [values[output] for output in self.outputs]
+
+    def _expect_meeting(
+        self, execution: int, plan: Mapping[int, str], values: dict[tuple[int, int], int | str]
+    ) -> None:
+        """Adds what all calls of the meeting give: the sum, or the first error that one of them has brought."""
+        given = [_result(execution, plan, call, values) for call in self.meeting]
+        bad = next((each for each in given if isinstance(each, str)), None)
+        total = sum(each for each in given if isinstance(each, int)) % (1 << 32)
+        for call in self.meeting:
+            values[call.number, 0] = bad or combine(call.number, [total])
 
 
 def _result(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import warnings
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from ray.experimental.channel.communicator import Communicator
 from cgc.runtime.accelerators import cuda_ipc
 from cgc.runtime.accelerators.interface import Event, Exported, LentTo, PinnedMemory, SharedEvent, Stream
 from cgc.runtime.accelerators.torch_arrays import TorchArrays, octets_of
+from cgc.runtime.read_only import hush_warning
 
 _REGISTER_READ_ONLY = 0x08
 """`cudaHostRegisterReadOnly`: a channel's reader maps its memory without the right to write."""
@@ -168,9 +168,6 @@ def _unregister(address: int) -> None:
         torch.cuda.cudart().cudaHostUnregister(address)
 
 
-# torch warns once per process that a tensor over read-only memory must not be written: ours never is.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    torch.frombuffer(b"\0", dtype=torch.uint8)
+hush_warning()
 
 ACCELERATOR = CudaAccelerator()

@@ -30,6 +30,7 @@ from cgc.runtime.communicators import fold
 from cgc.runtime.communicators.comm_thread import CommunicationThread
 from cgc.runtime.communicators.ownership import Loans
 from cgc.runtime.communicators.rendezvous import LOOPBACK
+from cgc.runtime.tensors import plain
 
 c10d: Any = _distributed_c10d  # torch's stubs lack most of what is used here
 
@@ -358,9 +359,7 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
             f"gloo moves dense cpu tensors, got {_describe(tensor)} ({tensor.layout}) on {tensor.device}; "
             "move it with .cpu() or .to_dense(), or use another transport"
         )
-    if not tensor.requires_grad and not tensor.is_conj() and not tensor.is_neg():
-        return tensor
-    return tensor.detach().resolve_conj().resolve_neg()
+    return plain(tensor)
 
 
 def _landing(into: torch.Tensor) -> torch.Tensor:

@@ -254,8 +254,7 @@ class _Guard:
     def _check(self) -> None:
         for name, group in self._groups.items():
             try:
-                if group.communicator is not None:
-                    group.check()
+                group.check()
             except Exception as error:
                 self._has_failed = True
                 self._abort(str(error), last=name)

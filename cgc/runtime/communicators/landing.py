@@ -132,8 +132,8 @@ class _Block:
         """What the next tensors are like; of a free block only."""
         self.shape, self.dtype = shape, dtype
         used = self._memory[: math.prod(shape) * dtype.itemsize]
-        numpy_dtype = _numpy_dtype(dtype)
-        self.array = used if numpy_dtype is None else used.view(numpy_dtype).reshape(shape)
+        same = numpy_dtype(dtype)
+        self.array = used if same is None else used.view(same).reshape(shape)
 
     def tensor(self) -> torch.Tensor:
         """A new one. Where NumPy lacks the dtype this costs five times as much, because of `resize_`."""
@@ -143,10 +143,10 @@ class _Block:
 
 
 @functools.cache
-def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any] | None:
-    """None for what NumPy lacks, like bfloat16."""
+def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any] | None:
+    """The same of NumPy's; None for what it lacks, like bfloat16."""
     try:
-        numpy_dtype: np.dtype[Any] = torch.empty(0, dtype=dtype).numpy().dtype
+        same: np.dtype[Any] = torch.empty(0, dtype=dtype).numpy().dtype
     except TypeError:
         return None
-    return numpy_dtype
+    return same

@@ -13,7 +13,6 @@ participants either way, so that all of them have the same bits.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,18 +23,17 @@ from cgc.runtime.accelerators import base
 from cgc.runtime.accelerators.interface import Event
 from cgc.runtime.communicators import fold
 from cgc.runtime.communicators.contribution import Contribution, Contributor
+from cgc.runtime.communicators.landing import numpy_dtype
 from cgc.runtime.communicators.ownership import is_only_here
 from cgc.runtime.program import ChannelSpec, Collective
+from cgc.runtime.read_only import hush_warning
+from cgc.runtime.tensors import plain
 
 TWO_MESSAGES_FROM = 1 << 18
 """Bytes of a participant's tensors from which more than two participants reduce a part each."""
 
 _REDUCED: Contribution = protocol.BYTES, b""
 """What stands before reduced parts: everybody knows their shapes."""
-
-_NUMPYS = frozenset({torch.float16, torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32})
-_NUMPYS |= {torch.int64, torch.bool, torch.complex64, torch.complex128}
-"""Dtypes that NumPy has as well."""
 
 _Buffers = Sequence[Any]
 _Message = tuple[int, bytes, _Buffers]
@@ -91,7 +89,7 @@ class SharedParticipant:
         """The same: what there is to wait for is waited for here. The host's values are always `ready`."""
         reusable = [self._may_reuse and is_only_here(values, position) for position in range(len(values))]
         own = self._contributor.contribution(values)
-        sent = [] if own[0] == protocol.ERROR else [_dense(value) for value in values]
+        sent = [] if own[0] == protocol.ERROR else [plain(value).contiguous() for value in values]
         own, brought = self._tell(own, [_octets(tensor) for tensor in sent])
         if own[0] == protocol.ERROR or any(kind != own[0] or blob != own[1] for kind, blob, _ in brought):
             return [self._contributor.disagreement([(kind, blob) for kind, blob, _ in brought])] * len(values)
@@ -164,18 +162,11 @@ def _read(reader: _core.Reader) -> _Message:
     return kind, bytes(blob), buffers
 
 
-def _dense(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor's numbers, one by one in memory; no gradient."""
-    if tensor.requires_grad or tensor.is_conj() or tensor.is_neg():
-        tensor = tensor.detach().resolve_conj().resolve_neg()
-    return tensor.contiguous()
-
-
 def _octets(tensor: torch.Tensor) -> Any:
-    """The memory of a dense tensor. NumPy lacks some dtypes."""
+    """The memory of a plain, contiguous tensor. NumPy lacks some dtypes."""
     if not tensor.numel():
         return b""
-    return tensor.numpy() if tensor.dtype in _NUMPYS else tensor.view(-1).view(torch.uint8).numpy()
+    return (tensor if numpy_dtype(tensor.dtype) is not None else tensor.view(-1).view(torch.uint8)).numpy()
 
 
 def _tensor(buffer: Any, like: torch.Tensor) -> torch.Tensor:
@@ -186,7 +177,4 @@ def _tensor(buffer: Any, like: torch.Tensor) -> torch.Tensor:
     return flat if like.dim() == 1 else flat.view(like.shape)
 
 
-# torch warns once per process that a tensor over read-only memory must not be written: ours never is.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    torch.frombuffer(b"\0", dtype=torch.uint8)
+hush_warning()

@@ -20,8 +20,8 @@ from cgc.runtime.communicators.edges import SILENT_AFTER
 from tests.runtime.communicators.socket_communicator import REDUCTIONS, SocketCommunicator
 from tests.runtime.communicators.told_actors import (
     DEADLINE,
+    VALUES,
     Actor,
-    Batch,
     eventually_left,
     failure,
     raise_value_error,
@@ -74,19 +74,6 @@ def destroyed(actor: Any) -> list[int]:
 
     ranks: list[int] = ray.get(actor.apply.remote(look))
     return ranks
-
-
-VALUES = [
-    lambda: torch.arange(6).reshape(2, 3),
-    lambda: torch.arange(6.0).reshape(2, 3).t(),
-    lambda: torch.tensor(2.5, dtype=torch.bfloat16, requires_grad=True),
-    lambda: torch.empty(0, 4),
-    lambda: torch.tensor([1 + 2j]).conj(),
-    lambda: {"a": torch.ones(3, dtype=torch.bool), "b": [torch.zeros(1, dtype=torch.int8), "text", None]},
-    lambda: Batch(torch.ones(2, 2), (torch.zeros(0), {"k": torch.tensor(7)})),
-    lambda: [(shared := torch.ones(4)), shared, shared[:2]],
-    lambda: "no tensor at all",
-]
 
 
 @pytest.mark.parametrize("overlap", [False, True])

@@ -16,8 +16,8 @@ from cgc.runtime.communicators.edges import SILENT_AFTER
 from cgc.runtime.communicators.gloo import GlooCommunicator
 from tests.runtime.communicators.told_actors import (
     DEADLINE,
+    VALUES,
     Actor,
-    Batch,
     Gate,
     compile_edge,
     eventually_left,
@@ -30,19 +30,6 @@ from tests.runtime.communicators.told_actors import (
 @pytest.fixture(scope="module")
 def actors(ray_session: None) -> list[Any]:
     return [Actor.remote() for _ in range(2)]
-
-
-VALUES = [
-    lambda: torch.arange(6).reshape(2, 3),
-    lambda: torch.arange(6.0).reshape(2, 3).t(),
-    lambda: torch.tensor(2.5, dtype=torch.bfloat16, requires_grad=True),
-    lambda: torch.empty(0, 4),
-    lambda: torch.tensor([1 + 2j]).conj(),
-    lambda: {"a": torch.ones(3, dtype=torch.bool), "b": [torch.zeros(1, dtype=torch.int8), "text", None]},
-    lambda: Batch(torch.ones(2, 2), (torch.zeros(0), {"k": torch.tensor(7)})),
-    lambda: [(shared := torch.ones(4)), shared, shared[:2]],
-    lambda: "no tensor at all",
-]
 
 
 @pytest.mark.parametrize("static", [False, True])

@@ -89,6 +89,20 @@ def told(value: Any) -> Any:
     return told(dataclasses.astuple(value)) if isinstance(value, Batch) else value
 
 
+VALUES = [
+    lambda: torch.arange(6).reshape(2, 3),
+    lambda: torch.arange(6.0).reshape(2, 3).t(),
+    lambda: torch.tensor(2.5, dtype=torch.bfloat16, requires_grad=True),
+    lambda: torch.empty(0, 4),
+    lambda: torch.tensor([1 + 2j]).conj(),
+    lambda: {"a": torch.ones(3, dtype=torch.bool), "b": [torch.zeros(1, dtype=torch.int8), "text", None]},
+    lambda: Batch(torch.ones(2, 2), (torch.zeros(0), {"k": torch.tensor(7)})),
+    lambda: [(shared := torch.ones(4)), shared, shared[:2]],
+    lambda: "no tensor at all",
+]
+"""What makes values of all forms that a value with tensors can have."""
+
+
 def compile_edge(actors: list[Any], **hint: Any) -> Any:
     """Driver → apply on the first → look on the second → driver, the middle edge over gloo."""
     first, second = actors
